@@ -83,8 +83,8 @@ type DecideInput struct {
 	Issuer     *Issuer  // the record of its issuer
 	Key        KeyState // the state of the key that verified it; 0: the record lost the key
 	ClientGone bool     // the client was deleted
-	// EarlierClient is the reason for which the client of an earlier mapping keeps the token inactive:
-	// ReasonClientDisabled, ReasonClientUnknown or "".
+	// EarlierClient is the reason for which the client of an earlier mapping keeps the token
+	// inactive: ReasonClientDisabled, ReasonClientUnknown or "".
 	EarlierClient Reason
 }
 
@@ -218,13 +218,13 @@ type Explanation struct {
 // A PresentedToken is a token as a caller sent it.
 type PresentedToken struct {
 	Digest Digest
-	// JWT is the token itself if it may be a JWT, see [HasThreeParts], else nil. It is valid until the
-	// call that receives it returns, and must not be stored or logged.
+	// JWT is the token itself if it may be a JWT, see [HasThreeParts], else nil. It is valid until
+	// the call that receives it returns, and must not be stored or logged.
 	JWT []byte
-	// Caller identifies the caller. Signature verification is scheduled fairly among callers, and each
-	// caller has a budget of read barriers for unknown tokens.
+	// Caller identifies the caller. Signature verification is scheduled fairly among callers, and
+	// each caller has a budget of read barriers for unknown tokens.
 	Caller string
-	// KnownOnly means that the node does not ask the leader about a token of which it has no record.
+	// KnownOnly means that the node does not call the leader about a token of which it has no record.
 	KnownOnly bool
 }
 

@@ -57,7 +57,7 @@ var (
 	// ErrDamaged is returned when a file fails verification. The node that owns the file stops.
 	ErrDamaged = errors.New("damaged")
 
-	// ErrAlreadyMember is returned when a member of a cluster is asked to join another (409).
+	// ErrAlreadyMember is returned when a member of a cluster is to join another (409).
 	ErrAlreadyMember = errors.New("already a member of a cluster")
 	// ErrQuorumRisk is returned when a membership change would lose quorum (409).
 	ErrQuorumRisk = errors.New("would lose quorum")

@@ -98,8 +98,8 @@ type Token struct {
 	// revoked this token. Only a stub has them, because the denial may be dropped before the stub.
 	DeniedAt    Time
 	DeniedIndex uint64
-	// UndeniedAt is set only in a stub. Before this time, a denial of its JTI that has been dropped
-	// may have existed.
+	// UndeniedAt is the earliest time for which the state can show whether the JTI was denied. An
+	// earlier denial may have been dropped. Only a stub has this time.
 	UndeniedAt Time
 }
 

@@ -9,7 +9,7 @@ import (
 	"revoked/internal/jointoken"
 )
 
-func TestAdmit_Calls_ChangeAdmittedNodes(t *testing.T) {
+func TestAdmit_EachCall_GetsStatus(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n1", Voter: true}}
 	for _, tt := range []struct {

@@ -27,7 +27,7 @@ func (b *bench) past(t testing.TB, who, token, at string) (status int, doc map[s
 	return w.Code, doc
 }
 
-// Contract 6: the answer in each state has these members, for each caller that may ask.
+// Contract 6: the answer in each state has these members, for each caller with the right.
 func TestAsOf_EachState_HasItsMembers(t *testing.T) {
 	b := newBench(t)
 	b.node.applyOps(command.AcknowledgeOp(nil))

@@ -122,7 +122,7 @@ func TestAuth_NodeBehind_UnknownRoleIs503(t *testing.T) {
 
 // A client change at another node takes effect here, even while this node has no lease and is
 // behind.
-func TestAuth_ClientChangedElsewhere_IsSeen(t *testing.T) {
+func TestAuth_ClientChangedElsewhere_UsesNewRecord(t *testing.T) {
 	disabled := func(id string) func(*memoryNode) {
 		return func(n *memoryNode) { n.change(id, func(c *revoked.Client) { c.Disabled = true }) }
 	}

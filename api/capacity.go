@@ -38,7 +38,7 @@ func (s *slots) take(client string) (release func(), err error) {
 	case s.open[client] >= s.perClient:
 		return nil, s.full(fmt.Sprintf("the client has %d open %s at this node: %s", s.perClient, s.kind, s.advice))
 	case s.all >= s.total:
-		return nil, s.full(fmt.Sprintf("this node has %d open %s of all clients: ask another node", s.total, s.kind))
+		return nil, s.full(fmt.Sprintf("this node has %d open %s of all clients: use another node", s.total, s.kind))
 	}
 	s.open[client]++
 	s.all++

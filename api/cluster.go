@@ -165,7 +165,8 @@ func isHostPort(addr string) bool {
 }
 
 // postLeave serves POST /v1/cluster/leave: this node leaves the cluster permanently. The process
-// exits after the response. A caller that loses the response must ask another node for the members.
+// exits after the response. A caller that loses the response must request the members from another
+// node.
 func (a *API) postLeave(r *request.Request) error {
 	if err := r.DecodeOptional(); err != nil {
 		return err
@@ -297,7 +298,7 @@ func (a *API) getSnapshot(r *request.Request) error {
 		return nil
 	}
 	r.Outcome = "aborted"
-	a.cfg.Log.Warn("snapshot aborted", "error", err)
+	a.cfg.Log.Warn("snapshot download aborted", "error", err)
 	panic(http.ErrAbortHandler)
 }
 

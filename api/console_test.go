@@ -553,7 +553,7 @@ func TestConsole_HostileNames_AreEscaped(t *testing.T) {
 }
 
 // An action needs the typed name. It leaves one audit entry, by the client that has signed in.
-func TestConsole_Actions_LeaveOneAuditEntry(t *testing.T) {
+func TestConsole_ActionConfirmed_LeavesOneAuditEntry(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")
 	for _, tt := range []struct {

@@ -56,7 +56,7 @@ func TestConsole_InFlight_CountsTheBrowserOnce(t *testing.T) {
 
 // The page shows the newest entries of the whole window, each once, regardless of how they are
 // spread in time.
-func TestConsole_Audit_SpreadEntries_ShowsTheNewest(t *testing.T) {
+func TestConsoleAudit_SpreadEntries_ShowsNewest(t *testing.T) {
 	start := time.Now()
 	var ahead atomic.Int64
 	clock := func() time.Time { return start.Add(time.Duration(ahead.Load())) }

@@ -135,7 +135,7 @@ func feedStart(r *request.Request, sse bool) (revoked.Position, error) {
 	}
 	after, err := revoked.ParsePosition(from)
 	if err != nil {
-		return after, fmt.Errorf("%w: query parameter after: want ERA.INDEX or an index", revoked.ErrInvalid)
+		return after, fmt.Errorf("%w: query parameter after: malformed (want ERA.INDEX or an index)", revoked.ErrInvalid)
 	}
 	return after, nil
 }
@@ -381,8 +381,8 @@ func (f *feedReader) send(s *stream.Stream) error {
 // moves f.after past these entries.
 func (f *feedReader) wait(ctx context.Context) error {
 	for {
-		beat := time.Until(f.sent.Add(feedHeartbeat))
-		pause := min(beat, f.session.Pause())
+		heartbeat := time.Until(f.sent.Add(feedHeartbeat))
+		pause := min(heartbeat, f.session.Pause())
 		due, cancel := context.WithTimeout(ctx, pause)
 		err := f.src.wait(due, f.after)
 		timedOut := due.Err() != nil && ctx.Err() == nil
@@ -390,7 +390,7 @@ func (f *feedReader) wait(ctx context.Context) error {
 		switch {
 		case err == nil || !timedOut:
 			return err
-		case pause >= beat:
+		case pause >= heartbeat:
 			return nil
 		}
 		if _, err := f.session.Client(); err != nil {

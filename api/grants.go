@@ -146,7 +146,7 @@ func (a *API) getGrant(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, viewGrant(&view))
 }
 
-// errNoGrant also hides grants of other issuers.
+// errNoGrant is returned for an unknown grant, and also for a grant of another issuer.
 var errNoGrant = fmt.Errorf("%w: no such grant", revoked.ErrNotFound)
 
 // viewGrant returns the JSON form of a grant. Its scope is the union of the scopes of its active

@@ -195,7 +195,7 @@ type tlsCaller struct {
 }
 
 // caller returns a caller with or without a certificate. It presents the certificate even if the
-// server asks for certificates of other CAs, as an attacker would.
+// server requests certificates of other CAs, as an attacker would.
 func (b *tlsBench) caller(t *testing.T, d dialect, cert *tls.Certificate, change ...func(*tls.Config)) *tlsCaller {
 	cfg := &tls.Config{RootCAs: b.roots, MinVersion: d.version, MaxVersion: d.version}
 	if cert != nil {

@@ -302,7 +302,7 @@ func TestLog_RequestID_IsHarmless(t *testing.T) {
 
 // A line about a problem, or about a call by an administrator or operator, must not be lost if the
 // process is killed.
-func TestLog_RequestLog_GetsOrdinaryLines(t *testing.T) {
+func TestRequestLog_OrdinaryLine_IsBuffered(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call   call
 		fails  error // error of the backend

@@ -121,7 +121,7 @@ func (a *API) getIssuer(r *request.Request) error {
 	return a.writeIssuer(ctx, r, http.StatusOK, i)
 }
 
-// keyFetches asks the leader for its key fetches if one of the issuers has a JWKSURI. It returns
+// keyFetches requests the leader's key fetches if one of the issuers has a JWKSURI. It returns
 // nil if the leader does not answer, and the records are then shown without fetches.
 func (a *API) keyFetches(ctx context.Context, issuers ...*revoked.Issuer) map[string]revoked.KeyFetch {
 	if !slices.ContainsFunc(issuers, func(i *revoked.Issuer) bool { return i.JWKSURI != "" }) {
@@ -154,7 +154,7 @@ func (a *API) pathIssuer(r *request.Request) (*revoked.Issuer, error) {
 			return i, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: no such issuer", revoked.ErrNotFound)
+	return nil, fmt.Errorf("%w: issuer %q", revoked.ErrNotFound, name)
 }
 
 // postIssuers serves POST /v1/issuers.

@@ -172,7 +172,7 @@ func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 	}
 }
 
-// A caller that has asked about too many unknown tokens still gets an answer about a JWT with a
+// A caller that has introspected too many unknown tokens still gets an answer about a JWT with a
 // valid signature.
 func TestIntrospect_MissLimit_AnswersVerifiedJWTs(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.MissesPerSecond = 1 })

@@ -255,7 +255,7 @@ func pathParams(template, path string) map[string]string {
 	return params
 }
 
-// checkRequest checks a request that the API has accepted.
+// checkRequest reports an error if the description forbids a request that the API has accepted.
 func (d *description) checkRequest(t *testing.T, c apiCall, op *openapi3.Operation,
 	in *openapi3filter.RequestValidationInput) {
 	t.Helper()

@@ -16,7 +16,7 @@ import (
 
 // The test runs the rows of the tables HP, HT, PR, OW, CA, MF and TM that need only one node, on
 // both paths. dead lists the tokens that are inactive afterwards; all others must be active (GA-8).
-func TestRevoke_ConformanceRows_Hold(t *testing.T) {
+func TestRevoke_SingleNodeRows_MatchTables(t *testing.T) {
 	long := strings.Repeat("x", 8<<10)
 	rows := []struct {
 		id     string

@@ -98,8 +98,8 @@ func TestRoles_Routes_AreAllInTheTable(t *testing.T) {
 	}
 }
 
-// Contract 3 and 6: a client of each role calls each route. A refused call gets 403. Its text
-// contains the roles that may call, always in the same form.
+// Contract 3 and 6: a client of each role calls each route. A refused call gets 403. The text of
+// the response contains the roles that may call the route, always in the same form.
 func TestRoles_EachRouteByEachRole_MatchTheTable(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}} // a transfer does not wait for the id of a leader

@@ -108,7 +108,8 @@ func New(cfg Config) (*API, error) {
 // consoleRoutes returns the routes of the console. The console calls the other routes.
 func (a *API) consoleRoutes() []route {
 	roles := map[string][]revoked.Role{
-		// Other clients may revoke only their own tokens, and users of the console do not have tokens.
+		// Other clients may revoke only their own tokens, and users of the console do not have
+		// tokens.
 		"POST " + pathRevoke: admins,
 		console.CutOff:       cutoffMakers,
 	}
@@ -131,7 +132,8 @@ const (
 	maxClientSnapshots = 2
 )
 
-// newStreams returns the slots that cfg configures.
+// newStreams returns the spool budget of cfg, and the slots of feeds, bulk registrations and
+// snapshots. The limits of snapshots are constants.
 func newStreams(cfg Config, m *metrics) *streams {
 	kind := func(kind, advice string, perClient, total int) *slots {
 		return &slots{kind: strings.ReplaceAll(kind, "_", " "), advice: advice, perClient: perClient, total: total,
@@ -294,7 +296,8 @@ func (a *API) router(routes []route) (*echo.Echo, map[string]*routeMetrics) {
 			r.handler = a.access.Require(r.handler, r.roles...)
 		}
 		if r.methods == "" {
-			// RouteNotFound serves all methods of a path without other routes. Any registers only eleven.
+			// RouteNotFound serves all methods of a path without other routes. Any registers only
+			// eleven.
 			e.RouteNotFound(r.path, request.Adapt(r.handler))
 			continue
 		}

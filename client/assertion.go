@@ -120,14 +120,14 @@ func (a *asserter) sign(audience string, now time.Time) (string, error) {
 	for i, v := range [...]any{header, claims} {
 		b, err := json.Marshal(v)
 		if err != nil {
-			return "", fmt.Errorf("sign an assertion: %w", err)
+			return "", fmt.Errorf("create the assertion: %w", err)
 		}
 		parts[i] = base64.RawURLEncoding.EncodeToString(b)
 	}
 	input := parts[0] + "." + parts[1]
 	signature, err := a.signature([]byte(input))
 	if err != nil {
-		return "", fmt.Errorf("sign an assertion: %w", err)
+		return "", fmt.Errorf("create the assertion: %w", err)
 	}
 	return input + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }
@@ -162,8 +162,8 @@ func (a *asserter) signature(input []byte) ([]byte, error) {
 }
 
 // assertion returns a new assertion for a request to the node at addr, or "" for a client without a
-// key. First it may ask the node for its issuer, which is the only audience that the node accepts
-// (RFC 10070).
+// key. First it may request the issuer of the node, which is the only audience that the node
+// accepts (RFC 10070).
 func (c *Client) assertion(ctx context.Context, addr string) (string, error) {
 	a := c.asserter
 	if a == nil {
@@ -187,8 +187,8 @@ func (c *Client) assertion(ctx context.Context, addr string) (string, error) {
 	return a.sign(issuer, time.Now())
 }
 
-// forget makes the next call ask the node at addr for its issuer again, because the issuer may have
-// changed.
+// forget makes the next call request the issuer of the node at addr again, because the issuer may
+// have changed.
 func (a *asserter) forget(addr string) {
 	if a == nil {
 		return

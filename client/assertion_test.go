@@ -47,7 +47,9 @@ func newMetadataNode(t *testing.T, issuer string, status int) *metadataNode {
 		form, _ := url.ParseQuery(string(body))
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.calls = append(n.calls, seenRequest{r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Revoked-Client-Id"), form})
+		n.calls = append(n.calls, seenRequest{
+			r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Revoked-Client-Id"), form,
+		})
 		w.Header().Set("Content-Type", "application/json")
 		if r.URL.Path == "/.well-known/oauth-authorization-server" {
 			_ = json.NewEncoder(w).Encode(map[string]string{"issuer": n.issuer})

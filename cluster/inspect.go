@@ -42,7 +42,7 @@ func inspectPacket(b []byte) (indirect int, err error) {
 			return 0, err
 		}
 	}
-	asks := 0 // messages that memberlist answers or waits for; it sends at most one in a packet
+	requests := 0 // messages that memberlist answers or waits for; it sends at most one in a packet
 	for _, part := range parts {
 		kind, err := inspectMessage(part, typePing, typeIndirectPing, typeAck, typeNack, typeSuspect, typeAlive, typeDead)
 		if err != nil {
@@ -51,13 +51,13 @@ func inspectPacket(b []byte) (indirect int, err error) {
 		switch kind {
 		case typeIndirectPing:
 			indirect++
-			asks++
+			requests++
 		case typePing, typeAck, typeNack:
-			asks++
+			requests++
 		}
 	}
-	if asks > 1 {
-		return 0, fmt.Errorf("%w: %d requests in one packet", errMalformed, asks)
+	if requests > 1 {
+		return 0, fmt.Errorf("%w: %d requests in one packet", errMalformed, requests)
 	}
 	return indirect, nil
 }

@@ -69,7 +69,7 @@ func decodeMeta(b []byte) (m meta, err error) {
 		return m, fmt.Errorf("%w: %d bytes", errMeta, len(b))
 	}
 	if b[0] != metaVersion {
-		return m, fmt.Errorf("%w: version %d", errMeta, b[0])
+		return m, fmt.Errorf("%w: unsupported version (got %d, want %d)", errMeta, b[0], metaVersion)
 	}
 	last := 0
 	for b = b[1:]; len(b) > 0; {

@@ -311,8 +311,8 @@ func TestAudit_RandomHistories_AreComplete(t *testing.T) {
 			detail := list[0].Detail
 			// A replaced record gets a new version, even if nothing else differs.
 			replaces := op.GetPutClient() != nil || op.GetPutSettings() != nil
-			if told := detail == revoked.AuditNoChange; res.Unknown != (detail == revoked.AuditUnknown) ||
-				!res.Unknown && !replaces && op.GetNote() == nil && op.GetBarNode() == nil && told != (before == after) {
+			if noChange := detail == revoked.AuditNoChange; res.Unknown != (detail == revoked.AuditUnknown) ||
+				!res.Unknown && !replaces && op.GetNote() == nil && op.GetBarNode() == nil && noChange != (before == after) {
 				r.Fatalf("step %d: %v: got detail %q, changed %v, unknown %v", step, op, detail, before != after, res.Unknown)
 			}
 		}

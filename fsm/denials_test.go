@@ -284,7 +284,7 @@ func TestRevoke_RegisteredGrant_EndsItsJWTs(t *testing.T) {
 	fresh := with(jwt("1"), func(j *revoked.JWT) { j.IssuedAt, j.ExpiresAt = m.now, m.now.Add(time.Hour) })
 	m.wantJWT(fresh, revoked.Dead)
 
-	// The grant claim may be set after the end of the grant.
+	// The same holds if the issuer gets its grant claim after the revocation of the grant.
 	m = newMachine(t)
 	m.trust(nil)
 	m.register(pair("1"))

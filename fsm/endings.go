@@ -63,8 +63,8 @@ func (f *FSM) cutoffOf(st *revoked.TokenStatus) *revoked.Cutoff {
 }
 
 // IsDenied reports whether the state revokes j, apart from cut-offs. The state may revoke j by a
-// denial, by a tombstone of its digests, or by the registered grant that j claims. The argument own
-// reports that the client ids of the issuer are those of this cluster.
+// denial, by a tombstone of its digests, or by the registered grant that j claims. Set own if the
+// client ids of the issuer are those of this cluster.
 //
 // Its result is current until Changes receives TokenChanged for one of the digests or of
 // revoked.JWT.DenialKeys, or the record of the issuer changes.

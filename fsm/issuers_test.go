@@ -74,7 +74,7 @@ func (m *machine) wantKeys(want map[string]revoked.KeyState) {
 
 func fetching(i *revoked.Issuer) { i.JWKSURI, i.Keys = "https://as.example/jwks", nil }
 
-func TestPutIssuer_NameAndIss_Unique(t *testing.T) {
+func TestPutIssuer_NameAndIss_MustBeUnique(t *testing.T) {
 	m := newMachine(t)
 	first := m.trust(nil)
 	if first.CreatedAt != m.now || first.Version == 0 || first.KeysVersion != first.Version {

@@ -257,7 +257,7 @@ func TestPutIssuer_ManyMappings_Refused(t *testing.T) {
 
 // With a shorter max_lifetime, earlier mappings are dropped sooner. A later increase must not make
 // the tokens that they ended active again.
-func TestPutIssuer_LifetimeChanges_StaysInactive(t *testing.T) {
+func TestPutIssuer_LifetimeChanges_TokensStayInactive(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { mapTo("c1", "", "", false)(i); i.Keys = issuerKeys("a", "b") })
 	c := mapped("x", m.now, 20*time.Hour)

@@ -159,7 +159,7 @@ func TestRegister_NoIssuedAt_UsesStamp(t *testing.T) {
 	}
 }
 
-func TestRegister_RefreshTokens_Rotate(t *testing.T) {
+func TestRegister_SeveralRefreshTokens_NewestIsActive(t *testing.T) {
 	add := func(m *machine, name string, iat revoked.Time) revoked.RegisterResult {
 		r := pair("1")
 		r.Tokens = []revoked.TokenRegistration{refresh(name, iat, 24*time.Hour)}

@@ -129,7 +129,7 @@ func TestAudit_Cluster_SameEntriesEverywhere(t *testing.T) {
 	check("after restarts")
 }
 
-// Changes of the membership leave one entry each, with the caller that asked for them.
+// Changes of the membership leave one entry each, with the caller that requested them.
 func TestAudit_MembershipChange_LeavesOneEntry(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { patient(conf) }})

@@ -80,8 +80,8 @@ func (b *simBearer) pick() *simJWT {
 	return all[len(all)-1-min(b.rng.IntN(len(all)), b.rng.IntN(60))]
 }
 
-// sign returns a new token, or nil before the first issuer exists. Some are signed by a banned key
-// or by one that is not yet or no longer published. Others are for an issuer that was deleted.
+// sign returns a new token, or nil if no issuer exists yet. The key may be banned, not yet
+// published or no longer published. The issuer may have been deleted.
 func (b *simBearer) sign(jti string) *simJWT {
 	o := b.s.o
 	o.mu.Lock()

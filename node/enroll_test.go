@@ -38,7 +38,7 @@ func newNewcomer(t *testing.T, c *nodetest.Cluster, m *nodetest.Member) *newcome
 	return &newcomer{t, c, m, key, csr}
 }
 
-// enroll asks a member until it decides.
+// enroll sends the request to a member until it decides.
 func (n *newcomer) enroll(
 	to *nodetest.Member, node string, token jointoken.Token,
 ) (got *enroll.Certificate, err error) {

@@ -45,7 +45,7 @@ func (s *issuers) issuer(name string) (*revoked.Issuer, error) {
 			return i, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: no such issuer", revoked.ErrNotFound)
+	return nil, fmt.Errorf("%w: issuer %q", revoked.ErrNotFound, name)
 }
 
 // CheckToken implements api.Backend.
@@ -119,7 +119,7 @@ func (s *issuers) RefreshIssuer(
 	case i.JWKSURI == "":
 		return 0, false, fmt.Errorf("%w: the issuer has inline keys, which are not fetched", revoked.ErrUnprocessable)
 	}
-	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{
+	resp, err := s.requestKeys(ctx, &nodepb.KeyFetchRequest{
 		Refresh: name, Actor: command.ActorMessage(by), RequestId: by.RequestID,
 	})
 	if errors.Is(err, revoked.ErrNotCurrent) {
@@ -131,7 +131,7 @@ func (s *issuers) RefreshIssuer(
 // KeyFetches implements api.Backend. It returns only the fetches that the current leader made. So
 // after a leader change, some may be missing.
 func (s *issuers) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error) {
-	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{})
+	resp, err := s.requestKeys(ctx, &nodepb.KeyFetchRequest{})
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +142,8 @@ func (s *issuers) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, 
 	return fetches, nil
 }
 
-// askKeys sends req to the leader, which may be this node.
-func (s *issuers) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodepb.KeyFetchResponse, error) {
+// requestKeys sends req to the leader, which may be this node.
+func (s *issuers) requestKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodepb.KeyFetchResponse, error) {
 	resp := new(nodepb.KeyFetchResponse)
 	if s.leadership.proposer() != nil {
 		resp = s.leaderKeys(ctx, s.nodeID, req)
@@ -166,7 +166,7 @@ const refetchWait = 2 * time.Second
 func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	ctx, cancel := context.WithTimeout(ctx, refetchWait)
 	defer cancel()
-	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{Refresh: i.Name})
+	resp, err := s.requestKeys(ctx, &nodepb.KeyFetchRequest{Refresh: i.Name})
 	if err == nil {
 		return nil
 	}

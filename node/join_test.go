@@ -34,7 +34,7 @@ func wantRefused(t *testing.T, r nodetest.Reply, m *nodetest.Member) {
 	}
 }
 
-// A certificate of the cluster's CA is not membership.
+// A certificate of the cluster's CA does not suffice to join the cluster.
 func TestJoin_NotAdmitted_IsRefused(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})

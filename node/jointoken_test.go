@@ -106,7 +106,7 @@ func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
 			{"unknown token", unknown, func(b []byte) *nodepb.JoinRequest {
 				return proof(forged, m.ID, hello.Instance, b)
 			}},
-			{"forwarded by itself", "a node may join only under its own name", func(b []byte) *nodepb.JoinRequest {
+			{"forwarded by itself", "join request: forwarded by %s, which is not a member", func(b []byte) *nodepb.JoinRequest {
 				req := proof(token, m.ID, hello.Instance, b)
 				req.Forwarded = true
 				return req

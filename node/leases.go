@@ -127,8 +127,8 @@ func (l *leases) request() lease.Request {
 	return l.holder.Request(now, l.skew(now))
 }
 
-// take handles a reply of the leader. It has no effect unless the reply belongs to the newest
-// request.
+// take passes a reply of the leader to the holder. A reply that the holder rejects has no effect,
+// for example one to an earlier request.
 func (l *leases) take(r lease.Reply) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -278,7 +278,7 @@ func (l *leases) acknowledge(ctx context.Context, term, index uint64) (wait prop
 	l.mu.Lock()
 	if l.term == nil || l.term.table.Term() != term {
 		l.mu.Unlock()
-		return wait, fmt.Errorf("%w: committed at index %d, leadership ended before all nodes applied it",
+		return wait, fmt.Errorf("%w: committed at index %d, but leadership ended before the acknowledgement",
 			revoked.ErrOutcomeUnknown, index)
 	}
 	t, now := l.term.table, l.now()

@@ -12,7 +12,7 @@ import (
 	"revoked/node/lease"
 )
 
-// wantNoAnswer fails if the node answers from its own copy. It cannot ask a leader: none is known,
+// wantNoAnswer fails if the node answers from its own copy. It cannot call a leader: none is known,
 // and the caller's context has ended.
 func (l *loneNode) wantNoAnswer(t *testing.T, d revoked.Digest, when string) {
 	t.Helper()
@@ -107,8 +107,8 @@ func TestBegin_OlderLeases_WaitFromLastEarlierEntry(t *testing.T) {
 	}
 }
 
-// A lease rests on an entry that was proposed after the reservation and committed. Raft's leader
-// state, and even responses from a majority, may be outdated.
+// The leader grants a lease only after an entry has committed that was proposed after the
+// reservation. Raft's leader state, and even responses from a majority, may be outdated.
 func TestGrant_NoEntryCommitted_Refused(t *testing.T) {
 	l := newLoneNode(t)
 	l.raft, l.cfg.Registerer = singleRaft(t), prometheus.NewRegistry()

@@ -211,7 +211,7 @@ func (m *membership) isMember(ctx context.Context, node string) (bool, error) {
 // node that is not in a cluster.
 func (m *membership) memberNames(ctx context.Context) ([]string, error) {
 	if m.roster.ClusterID() == "" {
-		return nil, fmt.Errorf("%w: %w: ask a member", revoked.ErrUnprocessable, revoked.ErrNoCluster)
+		return nil, fmt.Errorf("%w: %w: send the request to a member", revoked.ErrUnprocessable, revoked.ErrNoCluster)
 	}
 	if err := m.current(ctx); err != nil {
 		return nil, err

@@ -102,8 +102,8 @@ func TestStop_CleanShutdown_ReturnsLease(t *testing.T) {
 		"follower": (*nodetest.Cluster).Follower, "leader": (*nodetest.Cluster).Leader,
 	} {
 		t.Run(name, func(t *testing.T) {
-			// A node tries to return its lease for one heartbeat timeout, which may not suffice on a busy
-			// machine. Then the next node tries.
+			// A node tries to return its lease for one heartbeat timeout, which may not suffice on a
+			// busy machine. Then the next node tries.
 			settings := revoked.DefaultSettings()
 			settings.LeaseDuration = 10 * time.Second
 			c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
@@ -292,7 +292,7 @@ func refusals(t *testing.T, m *nodetest.Member, reason string) float64 {
 
 // Only the leader has series about the voters. They change when a voter stops and when it comes
 // back.
-func TestVoting_StoppedVoter_IsNotUp(t *testing.T) {
+func TestVotingMetrics_VoterStopped_CountsOneLess(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	c.Until("all voters are up", func() bool { return votingOf(t, c) == "up 3 of 3, 1 node and 0 regions may fail" })

@@ -148,7 +148,7 @@ func (n *Node) Readiness(context.Context) revoked.Readiness {
 	leader := check("leader", n.raft.Leader() != "", leaderless)
 	sound := check("state", !n.roster.Diverged(), "this node's state differs from the leader's")
 	running := check("running", n.life.running(), "stopping")
-	lease := check("lease", n.leases.valid(), "no read lease: every read asks the leader")
+	lease := check("lease", n.leases.valid(), "no read lease: every read calls the leader")
 	r.CanAnswer = member && sound && running && lease
 	r.CanRevoke = r.CanAnswer && leader
 	return r

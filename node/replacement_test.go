@@ -20,7 +20,7 @@ import (
 
 // A cluster of three replaces a lost disk without an operator. The old disk, started again, detects
 // that it was replaced and stops. It must not remain a candidate forever.
-func TestReplaced_OldDiskStarts_Stops(t *testing.T) {
+func TestReplacement_OldDiskStarts_NodeStops(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	m := c.Follower()

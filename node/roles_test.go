@@ -91,7 +91,7 @@ func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
 }
 
 // Every node serves the calls by an operator, a viewer and an auditor, and refuses the others with
-// 403 before it asks the leader.
+// 403 before it calls the leader.
 func TestStaff_AtEveryNode_ServedByRole(t *testing.T) {
 	t.Parallel()
 	c := withStaff(t, nodetest.Options{})

@@ -152,7 +152,7 @@ func (r *rotation) fetch(path string) shownIssuer {
 	r.begin(path)
 	var i shownIssuer
 	r.c.Until("the fetch ends", func() bool {
-		// Another node may still ask the leader before this one, which shows its own fetches.
+		// Another node may still call the leader before this one, which shows its own fetches.
 		i = showIssuer(r.t, r.c.Leader())
 		return i.Fetch != nil && (i.Fetch.OK || i.Fetch.Error != "")
 	})

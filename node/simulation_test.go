@@ -51,8 +51,8 @@ func simRunOf(t *testing.T) simRun {
 // simSchedule is the simulated length of one schedule.
 const simSchedule = 2 * time.Minute
 
-// simRates must each happen once in two simulated minutes on average: an idle cluster tests
-// nothing.
+// simRates are events that must each happen at least once in two simulated minutes on average. The
+// check applies to runs of at least 20 simulated minutes. An idle cluster would test nothing.
 var simRates = []string{"nemesis: leader changes", "nemesis: crashes", "nemesis: cuts"}
 
 // simRaces are the races that a schedule can hit. A run of at least 1,000 simulated minutes must

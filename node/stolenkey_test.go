@@ -149,7 +149,7 @@ func TestStolenKey_CallerLacksRole_IsRefused(t *testing.T) {
 	}
 }
 
-// A member may forward the join of another node. The leader asks that node: the key of one member
+// A member may forward the join of another node. The leader calls that node: the key of one member
 // neither moves another nor adds instances, and does not use up an admission.
 func TestStolenKey_ForwardsMadeUpJoins_AreRefused(t *testing.T) {
 	t.Parallel()

@@ -48,7 +48,8 @@ func (n *Node) RevokeToken(
 		}
 		j, err = n.verifyCurrent(ctx, &p) // the claims of j were read with an outdated mapping
 	}
-	return revoked.RevokeResult{}, fmt.Errorf("%w: the issuer of the token keeps changing", revoked.ErrNotCurrent)
+	return revoked.RevokeResult{}, fmt.Errorf("%w: issuer record changed during each of %d attempts",
+		revoked.ErrNotCurrent, revokeAttempts)
 }
 
 // revokeAttempts is the number of attempts if the record of the issuer changes between verification

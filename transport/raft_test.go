@@ -223,9 +223,9 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// A message may prove less than its commit index. The part that it proves is applied before its
-// entries are stored.
-func TestRaft_CommitIndex_IsLimitedAndPassedAhead(t *testing.T) {
+// The commit index of a message may be higher than the last entry that the message covers. The
+// receiver lowers it, and delivers the committed part in a message of its own before the entries.
+func TestRaft_CommitIndex_BoundedAndDeliveredFirst(t *testing.T) {
 	entries := func(from, n uint64) (out []*raft.Log) {
 		for i := range n {
 			out = append(out, &raft.Log{Index: from + i, Term: 1})
@@ -240,10 +240,10 @@ func TestRaft_CommitIndex_IsLimitedAndPassedAhead(t *testing.T) {
 	}{
 		{"heartbeat", []message{{0, 0, 0}}, []message{{0, 0, 0}}},
 		{"only the commit index", []message{{7, 0, 7}}, []message{{7, 0, 7}}},
-		{"below what is proved", []message{{7, 0, 5}}, []message{{7, 0, 5}}},
-		{"beyond what is proved, no entries", []message{{7, 0, 9}}, []message{{7, 0, 7}}},
+		{"below the last covered entry", []message{{7, 0, 5}}, []message{{7, 0, 5}}},
+		{"beyond the last covered entry, no entries", []message{{7, 0, 9}}, []message{{7, 0, 7}}},
 		{"entries after a commit", []message{{7, 2, 7}}, []message{{7, 0, 7}, {7, 2, 7}}},
-		{"beyond what is proved, entries", []message{{7, 2, 20}}, []message{{7, 0, 7}, {7, 2, 9}}},
+		{"beyond the last covered entry, entries", []message{{7, 2, 20}}, []message{{7, 0, 7}, {7, 2, 9}}},
 		{"first entries of a log", []message{{0, 2, 2}}, []message{{0, 2, 2}}},
 		{"no commit yet", []message{{7, 2, 0}}, []message{{7, 2, 0}}},
 		{"sent without entries before", []message{{7, 0, 7}, {7, 1, 7}}, []message{{7, 0, 7}, {7, 1, 7}}},

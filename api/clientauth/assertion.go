@@ -96,22 +96,22 @@ func (a *Authenticator) failed(ctx context.Context, id string) error {
 // Replayed is the problem in the response to a client whose assertion another request has used.
 const Replayed = "the assertion was used before; sign one for each request"
 
-// onceForEach returns a function that calls prove, but calls it only once for consecutive calls
+// onceForEach returns a function that calls verify, but calls it only once for consecutive calls
 // with the same record. Verifying a signature is slow, and an attempt examines a record twice.
-func onceForEach(prove func(*revoked.Client) *Caller) func(*revoked.Client) *Caller {
+func onceForEach(verify func(*revoked.Client) *Caller) func(*revoked.Client) *Caller {
 	var last *revoked.Client
 	var result *Caller
 	return func(c *revoked.Client) *Caller {
 		if c != last {
-			last, result = c, prove(c)
+			last, result = c, verify(c)
 		}
 		return result
 	}
 }
 
-// End ends the request of p. again reports that the response was not final, for example a 503. The
-// client may then retry with the same assertion. But if the Raft log already contains the use of
-// the assertion, Apply rejects the retry.
+// End must be called when the request that presented p ends. Set again if the response is not
+// final, for example a 503. The client may then retry with the same assertion. If the Raft log
+// already contains the use of the assertion, Apply rejects the retry.
 func (a *Authenticator) End(p *Presented, again bool) {
 	if again && p != nil {
 		a.replays.forget(p)
@@ -136,7 +136,7 @@ type replays struct {
 	seen    map[revoked.Digest]replay
 	clients map[string]int
 	due     map[int64][]revoked.Digest // keys by the minute after which they may be forgotten
-	swept   int64                      // the minute of the last sweep
+	cleaned int64                      // minute in which removeExpired last removed some
 }
 
 type replay struct {
@@ -155,7 +155,7 @@ func newReplays() replays {
 func (r *replays) begin(client string, v *revoked.VerifiedAssertion, p *Presented, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sweep(now)
+	r.removeExpired(now)
 	if old, ok := r.seen[v.Key]; ok {
 		p.key, p.client = v.Key, client
 		return old.request == p.request
@@ -192,14 +192,14 @@ func (r *replays) drop(key revoked.Digest) {
 	}
 }
 
-// sweep forgets the assertions that every node now rejects as expired. It runs at most once a
-// minute.
-func (r *replays) sweep(now time.Time) {
+// removeExpired forgets the assertions that every node now rejects as expired. It does so at most
+// once a minute.
+func (r *replays) removeExpired(now time.Time) {
 	minute := now.Unix() / 60
-	if minute == r.swept {
+	if minute == r.cleaned {
 		return
 	}
-	r.swept = minute
+	r.cleaned = minute
 	for m, keys := range r.due {
 		if m > minute {
 			continue

@@ -41,8 +41,8 @@ func source(from netip.Addr) netip.Prefix {
 	return p
 }
 
-// take blocks until the caller has the turn at id, is dropped, or ctx ends. It reports whether the
-// caller has the turn. If so, the caller must call release.
+// take blocks until it is the caller's turn for the client id, drop rejects the caller, or ctx
+// ends. It reports whether the caller has the turn. If so, the caller must call release.
 func (t *turns) take(ctx context.Context, id string, from netip.Addr) bool {
 	w := &waiter{from: source(from), turn: make(chan bool, 1)}
 	t.mu.Lock()

@@ -20,7 +20,7 @@ func timeScenarios() []scenario {
 		{"HP-06", "RFC 7009 2.2", "revoking an expired access token revokes its refresh token", expiredAccessToken},
 		{"IN-02", "RFC 7662 2.2", "an expired token is inactive", expiredAccessToken},
 		{"IN-02", "RFC 7662 2.2", "a token that is not valid yet is inactive, and active later", notYetValid},
-		{"PR-12", "contract 2", "revoking an expired and deleted token still revokes its grant", sweptTokens},
+		{"PR-12", "contract 2", "revoking an expired and deleted token still revokes its grant", deletedTokens},
 		{"PR-12", "contract 2", "revoking a token of an expired grant is 200", grantThatIsOver},
 		{"CA-20", "contract 3", "an old secret within its grace and after it", secretInGrace},
 		{"contract", "2 \"late_registration_window\"", "a tombstone revokes a late registration, and is deleted later",
@@ -115,7 +115,7 @@ func (s *stage) liveTokens(t *testing.T, m *member) uint64 {
 	return st.Tokens
 }
 
-func sweptTokens(t *testing.T, s *stage) {
+func deletedTokens(t *testing.T, s *stage) {
 	m := s.Follower(t)
 	at, rt := s.issue(t, "iss", "c1", 30*time.Second, time.Hour, "")
 	s.until(t, "the registration is applied here", func() bool { return s.active(t, m, at, false) })
@@ -123,7 +123,7 @@ func sweptTokens(t *testing.T, s *stage) {
 	s.forward(t, 2*time.Minute)
 	s.until(t, "the token is deleted", func() bool { return s.liveTokens(t, m) < before })
 	s.revoke(t, "c1", at)
-	s.everywhere(t, "refresh token after the swept access token was revoked", rt, true, false)
+	s.everywhere(t, "refresh token after the deleted access token was revoked", rt, true, false)
 }
 
 func grantThatIsOver(t *testing.T, s *stage) {

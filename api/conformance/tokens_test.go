@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// A tokenSet has fresh tokens as in section 6.1 of the tables. c1 has the pair (AT1, RT1), AT3
-// without a refresh token, and the grant G. G has ATa, ATb, ATc, the rotated RTg0 and RTg1 and the
-// active RTg. c2 has the pair (AT2, RT2). The public clients have (ATp, RTp) and (ATq, RTq), cd has
-// (ATd, RTd).
+// A tokenSet has fresh tokens for one row of the conformance tables. Client c1 has the pair
+// (AT1, RT1), the access token AT3 and the grant G. G has the access tokens ATa, ATb and ATc, the
+// rotated refresh tokens RTg0 and RTg1, and the active RTg. Client c2 has (AT2, RT2). The public
+// clients have (ATp, RTp) and (ATq, RTq). The disabled client cd has (ATd, RTd).
 type tokenSet struct {
 	s      *stage
 	tokens map[string]string

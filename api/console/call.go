@@ -153,7 +153,7 @@ func (v *visit) send(
 // An openAnswer is an answer of the API that is streamed to the browser.
 type openAnswer struct{ http.ResponseWriter }
 
-// WriteHeader omits the header WWW-Authenticate, for which a browser would ask for a password.
+// WriteHeader omits the header WWW-Authenticate, for which a browser would prompt for a password.
 func (a openAnswer) WriteHeader(status int) {
 	a.Header().Del("WWW-Authenticate")
 	a.ResponseWriter.WriteHeader(status)

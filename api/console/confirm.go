@@ -13,7 +13,7 @@ type confirmation struct {
 	ID                  string
 	Action, Label, Text string
 	Want                string // the text to type
-	Reason              bool   // whether the form asks for a reason
+	Reason              bool   // whether the form has a field for a reason
 	Hidden              []hidden
 }
 
@@ -34,7 +34,7 @@ func (c confirmation) WithReason() confirmation {
 	return c
 }
 
-// confirmed returns a failure unless the person has typed the text that the form asked for. It
+// confirmed returns a failure unless the person has typed the text that the form requires. It
 // ignores spaces at either end of both texts, because a page does not show them.
 func (v *visit) confirmed(want string) error {
 	if v.field("typed") == strings.TrimSpace(want) && want != "" {

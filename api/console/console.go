@@ -261,7 +261,7 @@ func (v *visit) fail(err error) {
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", retrySeconds(f.RetryAfter))
 	}
-	if f.Status != http.StatusUnauthorized { // browsers would ask for a password
+	if f.Status != http.StatusUnauthorized { // browsers would prompt for a password
 		request.SetStatusHeaders(h, f.Status)
 	}
 	_ = v.show(f.Status, sentence(f.Title), &errorPage{f})

@@ -135,7 +135,7 @@ func (v *visit) cutoffBody() (body map[string]any, fields []hidden, err error) {
 	return body, fields, nil
 }
 
-// postDryRun counts the grants of a cut-off and asks for a confirmation of the number.
+// postDryRun counts the grants of a cut-off and requires a confirmation of the number.
 func (v *visit) postDryRun() error {
 	body, fields, err := v.cutoffBody()
 	if err != nil {

@@ -90,7 +90,7 @@ func (b *overviewView) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`Without a leader, it cannot show the leases of other nodes.</p>
 `)
 	} else if !held {
-		qw422016.N().S(`<p>No node holds a lease. Each node asks the leader before it answers “active”.</p>`)
+		qw422016.N().S(`<p>No node holds a lease. Each node calls the leader before it answers “active”.</p>`)
 	}
 	qw422016.N().S(`
 `)

@@ -50,7 +50,7 @@ func (v *visit) getPast() error {
 	return v.showForms("GET /v1/audit/token", pastTitle, &pastPage{})
 }
 
-// postPast asks whether a token was active at a given time. The call has only the digest of the
+// postPast shows whether a token was active at a given time. The call has only the digest of the
 // token.
 func (v *visit) postPast() error {
 	digest, token := v.field("digest"), v.field("token")

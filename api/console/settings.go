@@ -11,7 +11,7 @@ import (
 
 // settingTexts describes each setting.
 var settingTexts = map[string]string{
-	"lease_duration": "For how long a node may answer from its own copy without asking the leader. " +
+	"lease_duration": "For how long a node may answer from its own copy without calling the leader. " +
 		"A node that crashes with a lease delays revocations by slightly more than this.",
 	"late_registration_window": "For how long the cluster remembers the revocation of a token that is not registered yet.",
 	"cutoff_retention": "For how long the cluster keeps a cut-off. It must exceed the lifetime of your tokens, " +

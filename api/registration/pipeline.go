@@ -161,7 +161,8 @@ func (p *Pipeline) add(n, size int, reg revoked.Registration, err error) error {
 	return nil
 }
 
-// isInFlight reports whether a batch that is being registered has the grant. It needs mu.
+// isInFlight reports whether a batch in progress has a registration for the grant. The caller holds
+// mu.
 func (p *Pipeline) isInFlight(grant string) bool {
 	_, ok := p.inFlight[grant]
 	return ok

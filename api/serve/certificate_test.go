@@ -128,12 +128,12 @@ func TestCertificate_ExpiresSoon_ReportedOnce(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	told, changes, ended := make(chan time.Duration, 9), make(chan error, 9), make(chan struct{})
+	warnings, changes, ended := make(chan time.Duration, 9), make(chan error, 9), make(chan struct{})
 	go func() {
-		cert.Watch(ctx, time.Millisecond, func(err error) { changes <- err }, func(left time.Duration) { told <- left })
+		cert.Watch(ctx, time.Millisecond, func(err error) { changes <- err }, func(left time.Duration) { warnings <- left })
 		close(ended)
 	}()
-	if left := await.Receive(t, told, "a warning"); left > 20*time.Minute || left < 10*time.Minute {
+	if left := await.Receive(t, warnings, "a warning"); left > 20*time.Minute || left < 10*time.Minute {
 		t.Errorf("got %v left, want the 20 minutes of the certificate", left)
 	}
 	reg := prometheus.NewRegistry()
@@ -150,7 +150,7 @@ func TestCertificate_ExpiresSoon_ReportedOnce(t *testing.T) {
 	}
 	cancel()
 	await.Receive(t, ended, "the end of Watch")
-	if len(told) != 0 {
-		t.Errorf("got another warning, that %v are left; want one for the first certificate", <-told)
+	if len(warnings) != 0 {
+		t.Errorf("got another warning, that %v are left; want one for the first certificate", <-warnings)
 	}
 }

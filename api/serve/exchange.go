@@ -147,7 +147,7 @@ func (x *exchange) bodyArrived() bool {
 	}
 	r := (*exchangeBody)(x)
 	if x.waits {
-		return false // reading would ask the client for the body
+		return false // reading would request the body from the client
 	}
 	at := time.Now().Add(bodyGrace) // deadlines of sockets follow the system's clock
 	if err := http.NewResponseController(x.ResponseWriter).SetReadDeadline(at); err != nil {

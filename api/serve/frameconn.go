@@ -149,7 +149,7 @@ func (c *frameConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// announce asks the client to open no further stream here. Requests that are already on their way
+// announce makes the client open no further stream here. Requests that are already on their way
 // are served: the announcement names the highest possible stream (RFC 9113 section 6.8). The
 // server's own GOAWAY names the last stream that the server has seen, and the server ignores later
 // streams. announce blocks while the client accepts no byte.

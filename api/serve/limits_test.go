@@ -42,8 +42,8 @@ func refusing(entered chan<- struct{}, release <-chan struct{}) http.HandlerFunc
 // refusals configures a server whose handler answers with the reason of each refusal.
 func refusals(c *serve.Config) { c.Handler = refusing(nil, nil) }
 
-// A oneConn is a client with one connection. get returns the response and whether the connection
-// closes.
+// A oneConn is a client with one connection. get returns status, body and whether the connection
+// closes, as one string, or "closed" without a response.
 type oneConn struct {
 	net.Conn
 	r *bufio.Reader
@@ -351,9 +351,9 @@ func (c *piecemeal) Write(b []byte) (n int, err error) {
 
 func (c *piecemeal) Read(b []byte) (int, error) { return c.Conn.Read(b[:min(len(b), 999)]) }
 
-// The bytes of many connections are cut at random, clients leave in the middle, and a shutdown
-// comes at the end. Each answer is whole, and every client can decrypt every record. The errors of
-// a shutdown and of a slow machine are not counted.
+// Many clients send their requests in random pieces, and cancel some of them. Later, the server
+// shuts down. Each answer is complete, and every client can decrypt every record. A request may
+// fail because of the shutdown or a slow machine.
 func TestServer_Stress_RecordsStayWhole(t *testing.T) {
 	s := start(t)
 	var whole, failed atomic.Int64

@@ -21,7 +21,7 @@ type listener struct {
 	ctx        context.Context // ends with Close
 	cancel     context.CancelFunc
 	retired    chan struct{} // closed by retire
-	swept      chan struct{} // closed when acceptLoop has ended
+	ended      chan struct{} // closed when acceptLoop has ended
 	accepted   chan struct{} // closed when acceptLoop and its handshakes have ended
 	startOnce  sync.Once
 	retireOnce sync.Once
@@ -35,7 +35,7 @@ var _ net.Listener = (*listener)(nil)
 
 func newListener(inner net.Listener, s *Server) *listener {
 	l := &listener{inner: inner, server: s, ready: make(chan net.Conn), retired: make(chan struct{}),
-		swept: make(chan struct{}), accepted: make(chan struct{})}
+		ended: make(chan struct{}), accepted: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -46,7 +46,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	l.startOnce.Do(func() {
 		if l.ctx.Err() == nil {
 			l.group.Go(func() {
-				defer close(l.swept)
+				defer close(l.ended)
 				l.acceptLoop()
 			})
 			go func() {
@@ -80,7 +80,7 @@ func (l *listener) acceptLoop() {
 			l.place(c)
 			continue
 		case l.isRetired():
-			if errors.Is(err, os.ErrDeadlineExceeded) && waiting(l.inner) > 0 && l.sweep() {
+			if errors.Is(err, os.ErrDeadlineExceeded) && waiting(l.inner) > 0 && l.limitAccept() {
 				continue
 			}
 			_ = l.closeInner() // every pending connection has been accepted
@@ -102,28 +102,28 @@ func (l *listener) acceptLoop() {
 func (l *listener) retire(ctx context.Context) {
 	l.retireOnce.Do(func() {
 		close(l.retired)
-		l.startOnce.Do(func() { close(l.swept); close(l.accepted) }) // Accept was never called
+		l.startOnce.Do(func() { close(l.ended); close(l.accepted) }) // Accept was never called
 		refuseNewConnections(l.inner)
-		if !l.sweep() {
+		if !l.limitAccept() {
 			_ = l.closeInner()
 		}
 	})
 	select {
-	case <-l.swept:
+	case <-l.ended:
 	case <-ctx.Done():
 	}
 	_ = l.closeInner()
 }
 
-// sweep makes Accept of the inner listener fail after sweepTime. It returns false if the listener
-// does not support that.
-func (l *listener) sweep() bool {
+// limitAccept makes Accept of the inner listener fail after retireWait. It returns false if the
+// listener does not support that.
+func (l *listener) limitAccept() bool {
 	timed, ok := l.inner.(interface{ SetDeadline(time.Time) error })
-	return ok && timed.SetDeadline(time.Now().Add(sweepTime)) == nil
+	return ok && timed.SetDeadline(time.Now().Add(retireWait)) == nil
 }
 
-// sweepTime is how long retire waits for connections whose TCP handshake has begun.
-const sweepTime = 100 * time.Millisecond
+// retireWait is how long retire waits for connections whose TCP handshake has begun.
+const retireWait = 100 * time.Millisecond
 
 func (l *listener) isRetired() bool {
 	select {

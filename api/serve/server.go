@@ -128,7 +128,7 @@ func (s *Server) Serve() error {
 	return fmt.Errorf("serve %s: %w", s.cfg.Listener.Addr(), err)
 }
 
-// Shutdown ends the contexts of [UntilShutdown]. From then on each answer asks the client to close
+// Shutdown ends the contexts of [UntilShutdown]. From then on each answer makes the client close
 // its connection, over HTTP/2 with a GOAWAY that does not reject requests already on their way.
 // After RetireTime it closes the listener, waits for the requests in progress, and closes the
 // remaining connections. It returns an error if ctx ends or the shutdown timeout passes before the

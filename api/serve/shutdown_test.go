@@ -33,7 +33,8 @@ func TestShutdown_KeepAlive_LosesNoRequest(t *testing.T) {
 			c := s.client(t, h2, 0)
 			wg.Go(func() {
 				for {
-					// GOAWAY names the requests that the server has not seen, so the client may retry them.
+					// GOAWAY names the requests that the server has not seen, so the client may retry
+					// them.
 					body := io.Reader(strings.NewReader("hello"))
 					if !h2 {
 						body = io.NopCloser(body)
@@ -116,7 +117,7 @@ func TestShutdown_RequestCrossesGoAway_IsAnswered(t *testing.T) {
 	late := s.frames(t)
 	late.ask(t, 1)
 	late.awaitGoAway(t)
-	for name, c := range map[string]*frames{"used": used, "unused": unused, "late": late} {
+	for name, c := range map[string]*frameClient{"used": used, "unused": unused, "late": late} {
 		for id := uint32(3); id < 9; id += 2 {
 			if got := c.ask(t, id); got != "200" {
 				t.Errorf("%s connection, stream %d after GOAWAY: got %s, want 200", name, id, got)
@@ -132,14 +133,14 @@ func TestShutdown_RequestCrossesGoAway_IsAnswered(t *testing.T) {
 }
 
 // frames connects by HTTP/2.
-func (s *server) frames(t *testing.T) *frames {
+func (s *server) frames(t *testing.T) *frameClient {
 	t.Helper()
 	c, err := tls.Dial("tcp", s.addr, &tls.Config{RootCAs: s.pool, NextProtos: []string{"h2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	f := newFrames(c)
+	f := newFrameClient(c)
 	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	if _, err = io.WriteString(c, http2.ClientPreface); err == nil {
 		err = f.WriteSettings()
@@ -151,7 +152,7 @@ func (s *server) frames(t *testing.T) *frames {
 }
 
 // ask sends a request and returns its status or the error.
-func (f *frames) ask(t *testing.T, id uint32) string {
+func (f *frameClient) ask(t *testing.T, id uint32) string {
 	t.Helper()
 	if err := f.request(id, true); err != nil {
 		t.Fatal(err)
@@ -175,7 +176,7 @@ func (f *frames) ask(t *testing.T, id uint32) string {
 	}
 }
 
-func (f *frames) awaitGoAway(t *testing.T) {
+func (f *frameClient) awaitGoAway(t *testing.T) {
 	t.Helper()
 	for !f.goAway {
 		frame, err := f.ReadFrame()

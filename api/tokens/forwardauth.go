@@ -81,7 +81,7 @@ func (e *Endpoints) countCheck(f *request.Failure) error {
 const OutcomeGateway = "gateway"
 
 // unknownGateway returns the answer to a gateway without valid credentials. It has no challenge: a
-// gateway would relay a 401 to its user, whose browser would ask for a password.
+// gateway would relay a 401 to its user, whose browser would prompt for a password.
 func unknownGateway(detail string) *request.Failure {
 	return &request.Failure{Status: http.StatusForbidden, Title: "the gateway is not authenticated",
 		Outcome: OutcomeGateway, Detail: detail}

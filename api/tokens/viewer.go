@@ -9,7 +9,7 @@ import (
 	"revoked/api/request"
 )
 
-// A viewer is the caller that asks for the status of a token.
+// A viewer is the caller that requests the status of a token.
 type viewer struct {
 	client    *revoked.Client // record with which the viewer authenticated; nil: a network
 	name      string          // key of the viewer in the limiter of misses
@@ -103,7 +103,7 @@ func (e *Endpoints) statusOf(ctx context.Context, v *viewer, p revoked.Presented
 	return e.cfg.Backend.StatusOf(ctx, p)
 }
 
-// tooManyMisses returns the answer to a viewer that has asked about too many unknown tokens.
+// tooManyMisses returns the answer to a viewer that has introspected too many unknown tokens.
 func (e *Endpoints) tooManyMisses(v *viewer) error {
 	e.cfg.Throttled.WithLabelValues("misses").Inc()
 	return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,

@@ -67,7 +67,7 @@ func newFakeNode(t *testing.T, h http.HandlerFunc) *fakeNode {
 	return n
 }
 
-func (n *fakeNode) asked() []recorded {
+func (n *fakeNode) received() []recorded {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return append([]recorded(nil), n.requests...)
@@ -378,7 +378,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			}
 			want := tt.want
 			want.user, want.password = "admin", testSecret
-			if diff := cmp.Diff([]recorded{want}, node.asked(), cmp.AllowUnexported(recorded{})); diff != "" {
+			if diff := cmp.Diff([]recorded{want}, node.received(), cmp.AllowUnexported(recorded{})); diff != "" {
 				t.Errorf("requests (-want +got):\n%s", diff)
 			}
 			text := "exit " + string(rune('0'+got.code)) + "\n--- stdout\n" + got.stdout + "--- stderr\n" + got.stderr
@@ -396,9 +396,9 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 
 func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 	tests := []struct {
-		name string
-		args []string
-		says string
+		name   string
+		args   []string
+		stderr string
 	}{
 		{"revoke-all without a selector", []string{"revoke-all"}, "select what to revoke"},
 		{"revoke-all with an empty selector", []string{"revoke-all", "--subject", ""}, "is empty"},
@@ -452,8 +452,8 @@ func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 			if got.code != cli.ExitUsage {
 				t.Errorf("exit code: got %d, want %d", got.code, cli.ExitUsage)
 			}
-			if !strings.Contains(got.stderr, tt.says) {
-				t.Errorf("stderr: got %q, want %q in it", got.stderr, tt.says)
+			if !strings.Contains(got.stderr, tt.stderr) {
+				t.Errorf("stderr: got %q, want %q in it", got.stderr, tt.stderr)
 			}
 			if got.stdout != "" {
 				t.Errorf("stdout: got %q, want nothing", got.stdout)
@@ -484,7 +484,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 			if got := runWith(t, "", "members"); got.code != 0 {
 				t.Errorf("exit code: got %d, want 0; stderr: %s", got.code, got.stderr)
 			}
-			if n := len(two.asked()); n != 1 {
+			if n := len(two.received()); n != 1 {
 				t.Errorf("requests to the second node: got %d, want 1", n)
 			}
 		})
@@ -496,7 +496,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 			!strings.Contains(got.stderr, "needs the role admin, operator or viewer") {
 			t.Errorf("got exit %d and %q, want %d and the reason", got.code, got.stderr, cli.ExitFailed)
 		}
-		if n := len(two.asked()); n != 0 {
+		if n := len(two.received()); n != 0 {
 			t.Errorf("requests to the second node: got %d, want 0", n)
 		}
 	})
@@ -506,7 +506,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 		if got := runWith(t, "", "client", "rotate-secret", "app"); got.code != cli.ExitFailed {
 			t.Errorf("exit code: got %d, want %d", got.code, cli.ExitFailed)
 		}
-		if n := len(two.asked()); n != 0 {
+		if n := len(two.received()); n != 0 {
 			t.Errorf("requests to the second node: got %d, want 0", n)
 		}
 	})
@@ -516,9 +516,9 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 			node := newFakeNode(t, answering(200, "application/json", `{"members":[],"client_id":"app","client_secret":"s"}`))
 			useNodes(t, silentAddr(t)+","+silentAddr(t)+","+node.URL, node)
 			got := runWith(t, "", append(args, "--timeout", "12s")...)
-			if got.code != 0 || len(node.asked()) != 1 {
+			if got.code != 0 || len(node.received()) != 1 {
 				t.Errorf("%v: got exit %d and %d requests to the third node, want 0 and 1; stderr: %s", args, got.code,
-					len(node.asked()), got.stderr)
+					len(node.received()), got.stderr)
 			}
 		}
 	})
@@ -539,8 +539,9 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 		}
 		one, two := newFakeNode(t, slow), newFakeNode(t, good)
 		useNodes(t, one.URL+","+two.URL, one)
-		if got := runWith(t, testToken, "token", "revoke", "-", "--timeout", "8s"); got.code != 0 || len(two.asked()) != 0 {
-			t.Errorf("got exit %d and %d requests to the second node, want 0 and 0; stderr: %s", got.code, len(two.asked()),
+		got := runWith(t, testToken, "token", "revoke", "-", "--timeout", "8s")
+		if got.code != 0 || len(two.received()) != 0 {
+			t.Errorf("got exit %d and %d requests to the second node, want 0 and 0; stderr: %s", got.code, len(two.received()),
 				got.stderr)
 		}
 	})
@@ -548,9 +549,9 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 		one, two := silentAddr(t), silentAddr(t)
 		useNodes(t, one+","+two, nil)
 		got := runWith(t, "", "members", "--timeout", "4s")
-		for _, says := range []string{one + ": no answer within 2s; set", two + ": no answer within 4s; set"} {
-			if got.code != cli.ExitFailed || !strings.Contains(got.stderr, says) {
-				t.Errorf("got exit %d and %q, want %d and %q", got.code, got.stderr, cli.ExitFailed, says)
+		for _, want := range []string{one + ": no answer within 2s; set", two + ": no answer within 4s; set"} {
+			if got.code != cli.ExitFailed || !strings.Contains(got.stderr, want) {
+				t.Errorf("got exit %d and %q, want %d and %q", got.code, got.stderr, cli.ExitFailed, want)
 			}
 		}
 	})
@@ -572,7 +573,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 		if got := runWith(t, "", "members"); got.code != cli.ExitFailed {
 			t.Errorf("exit code: got %d, want %d", got.code, cli.ExitFailed)
 		}
-		if n := len(other.asked()); n != 0 {
+		if n := len(other.received()); n != 0 {
 			t.Errorf("requests to the other: got %d, want 0", n)
 		}
 	})
@@ -605,7 +606,7 @@ func TestCommands_TLSError_GivesAdvice(t *testing.T) {
 		if got.code != cli.ExitFailed || !strings.Contains(got.stderr, "REVOKED_CACERT") {
 			t.Errorf("got exit %d and %q, want %d and REVOKED_CACERT", got.code, got.stderr, cli.ExitFailed)
 		}
-		if len(node.asked()) != 0 {
+		if len(node.received()) != 0 {
 			t.Error("the node got a request over a connection that was not verified")
 		}
 	})
@@ -648,7 +649,7 @@ func TestConnection_SecretSources_InOrder(t *testing.T) {
 	runWith(t, "", "members")
 	runWith(t, "", "members", "--client-secret", "from: file%")
 	for i, want := range []recorded{{user: "other"}, {user: "admin"}, {user: "admin"}} {
-		got := node.asked()[i]
+		got := node.received()[i]
 		// Client id and secret are form-encoded (RFC 6749 section 2.3.1).
 		if got.user != want.user || got.password != "from%3A+file%25" {
 			t.Errorf("request %d: got %q and %q, want %q and the file's secret, form-encoded", i, got.user, got.password,
@@ -670,8 +671,8 @@ func TestToken_OnCommandLine_IsNeverPrinted(t *testing.T) {
 	} {
 		// runWith fails the test if the token is printed.
 		got := runWith(t, "", args...)
-		if got.code == 0 || len(node.asked()) != 0 {
-			t.Errorf("%v: got exit %d and %d requests, want a refusal before any request", args[:2], got.code, len(node.asked()))
+		if got.code == 0 || len(node.received()) != 0 {
+			t.Errorf("%v: got exit %d and %d requests, want a refusal before any request", args[:2], got.code, len(node.received()))
 		}
 	}
 }
@@ -723,9 +724,9 @@ func TestSecretOut_NewFile_IsPrivate(t *testing.T) {
 		t.Errorf("mode: got %v and %v, want 0600", info.Mode(), err)
 	}
 	if got := runWith(t, "", "client", "create", "app", "--secret-out", file); got.code != cli.ExitFailed ||
-		len(node.asked()) != 1 {
+		len(node.received()) != 1 {
 		t.Errorf("over an existing file: got exit %d and %d requests, want %d and no second request", got.code,
-			len(node.asked()), cli.ExitFailed)
+			len(node.received()), cli.ExitFailed)
 	}
 }
 
@@ -737,7 +738,7 @@ func TestSecretOut_FailedWrite_NamesRemedy(t *testing.T) {
 	for _, tt := range []struct {
 		name, command string
 		more          []string
-		says          []string
+		stderr        []string
 	}{
 		{"a new client", "create", nil, []string{"client app was created",
 			"`revoked client rotate-secret app` generates a new one"}},
@@ -751,7 +752,7 @@ func TestSecretOut_FailedWrite_NamesRemedy(t *testing.T) {
 			var stderr bytes.Buffer
 			code := run(append([]string{"client", tt.command, "app"}, tt.more...), strings.NewReader(""), fullDisk{}, &stderr)
 			got := stderr.String()
-			for _, want := range append(tt.says, "its secret could not be written: write /dev/stdout: no space left on device") {
+			for _, want := range append(tt.stderr, "its secret could not be written: write /dev/stdout: no space left on device") {
 				if code != cli.ExitFailed || !strings.Contains(got, want) {
 					t.Errorf("got exit %d and %q, want %d and %q", code, got, cli.ExitFailed, want)
 				}
@@ -799,7 +800,7 @@ func TestRegister_Flags_BuildBody(t *testing.T) {
 		} `json:"access_token"`
 		Refresh *struct{} `json:"refresh_token"`
 	}
-	if err := json.Unmarshal([]byte(node.asked()[0].body), &body); err != nil {
+	if err := json.Unmarshal([]byte(node.received()[0].body), &body); err != nil {
 		t.Fatal(err)
 	}
 	if body.ClientID != "app" || body.Subject != "alice" || len(body.Audience) != 1 || body.Access.Token != testToken ||
@@ -845,7 +846,7 @@ func TestRegister_Stream_ReportsResults(t *testing.T) {
 					tt.stdout, tt.stderr)
 			}
 			want := recorded{"POST", tt.path, "application/x-ndjson", "admin", testSecret, input}
-			if diff := cmp.Diff([]recorded{want}, node.asked(), cmp.AllowUnexported(recorded{})); diff != "" {
+			if diff := cmp.Diff([]recorded{want}, node.received(), cmp.AllowUnexported(recorded{})); diff != "" {
 				t.Errorf("requests (-want +got):\n%s", diff)
 			}
 		})
@@ -914,7 +915,7 @@ func TestTokenRevoke_Outcome_IsPrinted(t *testing.T) {
 		if asJSON.code != 0 || asJSON.stdout != "{}\n" || warned != (outcome == "unknown") {
 			t.Errorf("%q, JSON: got %+v, want {} and a warning only for an unknown token", outcome, asJSON)
 		}
-		for _, r := range node.asked() {
+		for _, r := range node.received() {
 			if r.body != "token="+testToken {
 				t.Errorf("got body %q, want the token without byte order mark and line ends", r.body)
 			}
@@ -951,7 +952,7 @@ func TestRevokeJTI_ByteOrderMark_IsDropped(t *testing.T) {
 	useNodes(t, node.URL, node)
 	got := runWith(t, "\ufeffj1\r\nj2\r\n", "revoke-jti", "--issuer", "https://as.example", "-")
 	const want = `{"issuer":"https://as.example","jti":"j1"}` + "\n" + `{"issuer":"https://as.example","jti":"j2"}` + "\n"
-	if calls := node.asked(); got.code != 0 || len(calls) != 1 || calls[0].body != want {
+	if calls := node.received(); got.code != 0 || len(calls) != 1 || calls[0].body != want {
 		t.Errorf("got exit code %d, %s, sent %+v, want %s", got.code, got.stderr, calls, want)
 	}
 }
@@ -984,7 +985,7 @@ func TestRevokeJTI_OtherContent_IsRefused(t *testing.T) {
 			if got.code != tc.code || !strings.Contains(got.stderr, tc.want) {
 				t.Errorf("got exit code %d, %q, want %d, %q", got.code, got.stderr, tc.code, tc.want)
 			}
-			for _, call := range node.asked() {
+			for _, call := range node.received() {
 				if strings.Contains(call.body, token) || strings.Contains(got.stderr, token) {
 					t.Errorf("got the token in %+v or %q, want it nowhere", call, got.stderr)
 				}

@@ -312,7 +312,7 @@ func awaitBlock(t *testing.T, b block, dir string, names *strings.Replacer) {
 }
 
 // The blocks of operate.md renew the certificates and keys that install.md creates.
-func TestDocs_RenewalBlocks_Work(t *testing.T) {
+func TestDocs_RenewalBlocks_RenewCertificates(t *testing.T) {
 	work := t.TempDir()
 	same := strings.NewReplacer()
 	runBlock(t, tested(t, "docs/install.md", "")[0], work, nil, same, "")
@@ -329,7 +329,7 @@ func TestDocs_RenewalBlocks_Work(t *testing.T) {
 	}
 }
 
-// As operate.md says, a node uses and logs a new certificate, and a metric shows its expiry.
+// As in operate.md, a node uses and logs a new certificate, and a metric shows its expiry.
 func TestDocs_NewCertificate_IsUsed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")

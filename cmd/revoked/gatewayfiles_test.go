@@ -9,7 +9,7 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 )
 
-// readExample decodes an example strictly: a member that the structure lacks is an error.
+// readExample decodes an example into a structure. An unknown field is an error.
 func readExample(t *testing.T, name string, into any) {
 	t.Helper()
 	d := yaml.NewDecoder(bytes.NewReader([]byte(readPage(t, "deploy/examples/"+name))))
@@ -22,8 +22,8 @@ func readExample(t *testing.T, name string, into any) {
 // localProxy is the address at which deploy/examples/haproxy/local.cfg listens.
 const localProxy = "http://127.0.0.1:8480"
 
-// The examples that no test runs have only known members with the right types. They ask the proxy
-// in local.cfg, cache no answers, and refuse a request when they get no answer.
+// The examples that no test runs have only known fields with the right types. They name the
+// proxy in local.cfg, cache no answers, and refuse a request when the proxy does not answer.
 func TestGatewayFiles_WithoutTestRun_AreConsistent(t *testing.T) {
 	if !strings.Contains(readPage(t, "deploy/examples/haproxy/local.cfg"), "bind 127.0.0.1:8480\n") {
 		t.Error("local.cfg: got another address, want 127.0.0.1:8480")

@@ -28,7 +28,7 @@ func healthcheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Exit with 0 if the node is ready, otherwise with 1",
-		Long: "Ask a node whether it is ready to answer introspections. A follower can be ready too. The node is\n" +
+		Long: "Check whether a node is ready to answer introspections. A follower can be ready too. The node is\n" +
 			"the one in --addr or REVOKED_ADDR. Otherwise --config, REVOKED_CONFIG or REVOKED_API_CERT select\n" +
 			"the node on this machine. The command needs no shell, so containers can use it.",
 		Args: cobra.NoArgs,
@@ -52,7 +52,7 @@ func healthcheckCommand() *cobra.Command {
 	return cmd
 }
 
-// resolve returns the URL to ask and the TLS configuration for it.
+// resolve returns the URL to request and the TLS configuration for it.
 func resolve(addr, ca, configFile string) (_ string, tlsConfig *tls.Config, err error) {
 	ca = cmp.Or(ca, os.Getenv("REVOKED_CACERT"))
 	addr, _, _ = strings.Cut(cmp.Or(addr, os.Getenv("REVOKED_ADDR")), ",")

@@ -58,7 +58,8 @@ type denyList struct {
 	failed   error // error that ended the read of the file
 }
 
-// send sends the jti in a file and prints the results as they arrive.
+// send sends the jti in a file. If asJSON is true, it prints each result as it arrives. Otherwise
+// it prints each failure, and a summary at the end.
 func (d *denyList) send(cmd *cobra.Command, conn *call.Flags, c *client.Client, in io.Reader, asJSON bool) error {
 	lines, out := io.Pipe()
 	done := make(chan struct{})

@@ -393,7 +393,7 @@ func TestServer_ClientCAs_AreReloaded(t *testing.T) {
 		await.Until(t, "an answer to a certificate of the CA "+known, func() bool {
 			return ask(known).code == cli.ExitNegative
 		})
-		// The TLS client of Go does not send a certificate if the node does not ask for its CA.
+		// The TLS client of Go does not send a certificate if the node does not name its CA.
 		if got := ask(unknown); got.code != cli.ExitFailed || !strings.Contains(got.stderr, "401") {
 			t.Errorf("a certificate of the CA %s: got %d %s, want 401", unknown, got.code, got.stderr)
 		}

@@ -149,7 +149,7 @@ func MarksOf(b []byte) []*Mark {
 }
 
 // errNoKind is returned for an operation without a kind, or of a kind that a later version added.
-var errNoKind = fmt.Errorf("%w: operation without a known kind", revoked.ErrInvalid)
+var errNoKind = fmt.Errorf("%w: operation: kind is missing or unknown", revoked.ErrInvalid)
 
 // checkSize checks the size of a command, before decoding and after encoding.
 func checkSize(b []byte) error {

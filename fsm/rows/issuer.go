@@ -29,7 +29,7 @@ func ParseIssuer(name string, row []byte) (*Issuer, error) {
 		return nil, err
 	}
 	if rec.Name != name {
-		return nil, fmt.Errorf("issuer %s: %w", name, ErrRow)
+		return nil, fmt.Errorf("issuer %s: %w: got the name %q", name, ErrRow, rec.Name)
 	}
 	return &Issuer{Issuer: *rec.Record(), Due: revoked.Time(rec.Due)}, nil
 }

@@ -61,8 +61,8 @@ func (a *Applier) Size() int { return a.size }
 // the process must end.
 func (a *Applier) Err() error { return a.err }
 
-// Commit writes all changes and the applied index in one batch. On return readers of the store see
-// them. They are durable after a flush. The Applier must not apply further entries.
+// Commit writes all changes and the applied index in one batch. After Commit, readers of the store
+// see the changes, and the Applier must not apply further entries. A flush makes them durable.
 func (a *Applier) Commit() error { return a.commit() }
 
 // Close releases the iterator for reads. Always call it, even after an error. It may be called more

@@ -92,9 +92,9 @@ func (a *Applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
 	}
 }
 
-// deny writes the denial with that key, and reports whether it wrote one. A repeated revocation
-// extends the denial. But deny writes nothing if the extension is at most renew and the denial was
-// written for at least the same duration.
+// deny writes the denial with that key, and reports whether it wrote one. It does not if until has
+// passed. A repeated revocation extends the denial, unless the extension is at most renew. A denial
+// that was written for a shorter lifetime than the new one is extended by any amount.
 func (a *Applier) deny(id revoked.Digest, until revoked.Time, renew time.Duration, by, reason string) bool {
 	if until <= a.Stamp {
 		return false

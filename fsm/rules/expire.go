@@ -201,7 +201,8 @@ func (a *Applier) expireMember(d revoked.Digest, due revoked.Time) int {
 	return 2
 }
 
-// expireTombstone drops a tombstone. Its queue entry is at the latest Until of its bindings.
+// expireTombstone drops a tombstone whose queue entry is due. That time is the latest Until of its
+// bindings.
 func (a *Applier) expireTombstone(d revoked.Digest, due revoked.Time) {
 	t, row := a.tombstone(d)
 	if row == nil || t.Due != due {

@@ -158,8 +158,9 @@ func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result 
 	return Result{Unknown: true}
 }
 
-// takeTombstone returns the binding that revokes a registration of d for client. It removes the
-// tombstone, because the grant then records the revocation. It returns nil if no binding applies.
+// takeTombstone returns the binding in the tombstone of d that revokes a registration for client,
+// or nil. If there is a binding, it deletes the tombstone, because the grant then records the
+// revocation.
 func (a *Applier) takeTombstone(d revoked.Digest, client string) *rows.Binding {
 	if a.Tombstones == 0 {
 		return nil

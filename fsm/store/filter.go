@@ -27,17 +27,17 @@ type filter struct {
 	seed     maphash.Seed
 	complete atomic.Pointer[keySet] // filter in use; nil before the first scan has ended
 
-	mu       sync.Mutex // held during each commit
-	building *keySet    // filter that a scan builds; nil: no scan runs
-	deleted  int        // number of deleted keys since the newest scan began
-	patience int        // minimum number of deleted keys before the filter is replaced
-	scans    sync.WaitGroup
-	stop     chan struct{} // closed by the last Release
+	mu         sync.Mutex // held during each commit
+	building   *keySet    // filter that a scan builds; nil: no scan runs
+	deleted    int        // number of deleted keys since the newest scan began
+	minDeleted int        // minimum number of deleted keys before the filter is replaced
+	scans      sync.WaitGroup
+	stop       chan struct{} // closed by the last Release
 }
 
 const (
-	scanChunk = 16 << 10 // number of rows that a scan reads through one iterator
-	patience  = 1 << 20
+	scanChunk  = 16 << 10 // number of rows that a scan reads through one iterator
+	minDeleted = 1 << 20
 )
 
 // covers reports whether key belongs to a family of the filter.
@@ -82,7 +82,7 @@ func (f *filter) write(added []uint64, deleted int, commit func() error) (renew 
 		}
 	}
 	f.deleted += deleted
-	if s != nil && f.building == nil && f.deleted > max(f.patience, s.keys/2) {
+	if s != nil && f.building == nil && f.deleted > max(f.minDeleted, s.keys/2) {
 		renew = max(s.keys-f.deleted, 1)
 	}
 	return renew, commit()
@@ -177,7 +177,7 @@ var errStopped = fmt.Errorf("store is closed")
 // must call Filter at most once, right after Open.
 func (s *Store) Filter(families string, grouped byte, expect int) error {
 	s.filter.families, s.filter.grouped = families+string(grouped), grouped
-	s.filter.seed, s.filter.patience = maphash.MakeSeed(), patience
+	s.filter.seed, s.filter.minDeleted = maphash.MakeSeed(), minDeleted
 	s.filter.begin(expect)
 	c := scan{s: s}
 	for range len(s.filter.families) + 1 { // a small store has one chunk for each family

@@ -93,7 +93,7 @@ func TestFilter_RandomHistory_NeverLacksARow(t *testing.T) {
 			closeStore(t, s)
 			s = openFiltered(t, dir)
 		}
-		s.filter.patience = 200
+		s.filter.minDeleted = 200
 		b := s.NewBatch()
 		for range random.IntN(900) {
 			i := random.IntN(3000)

@@ -17,7 +17,7 @@ import (
 )
 
 // Ten minutes without a quorum: Raft's lines of each election, twice a second.
-func TestElections_QuorumLost_LogsOneLinePerSecond(t *testing.T) {
+func TestElections_QuorumLost_LimitsRepeatedLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
 		log := hashilog.NewFor(hashilog.NewElections(hashilog.Sink{Log: slog.New(slog.NewTextHandler(&b, nil))}), "raft")

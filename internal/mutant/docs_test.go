@@ -56,7 +56,7 @@ func TestMutants_DocsTable_IsUpToDate(t *testing.T) {
 // table returns the mutants as a Markdown table.
 func table() string {
 	var b strings.Builder
-	b.WriteString("| mutant | what is broken | package | test that catches it | kind | takes |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| mutant | fault | package | test that detects it | kind | duration |\n|---|---|---|---|---|---|\n")
 	for _, m := range mutant.All {
 		name, what := fmt.Sprintf("`%s`", m.Name), m.Breaks
 		for _, c := range caught {

@@ -18,7 +18,7 @@ import (
 // A Mutant is a named patch of the source.
 type Mutant struct {
 	Name   string
-	Breaks string // description of what is broken, for docs/proofs.md
+	Breaks string // fault, for docs/proofs.md
 	Edits  []Edit
 }
 

@@ -209,9 +209,9 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"notice-of-another-term", "a commit is announced in a term to which the entry may not belong", []Edit{{
 		"node/propose/proposer.go", "\tif term != p.term || lease ||", "\tif lease ||",
 	}}},
-	{"unbounded-commit", "a message commits entries that it does not prove to be in the log", []Edit{{
+	{"unbounded-commit", "a message commits entries beyond the last one that it covers", []Edit{{
 		"transport/saferaft/transport.go",
-		"min(req.LeaderCommitIndex, proven(req))", "max(req.LeaderCommitIndex, min(0, proven(req)))",
+		"min(req.LeaderCommitIndex, matched(req))", "max(req.LeaderCommitIndex, min(0, matched(req)))",
 	}}},
 	{"denial-not-looked-up", "introspection of a JWT ignores its denials", []Edit{{
 		"fsm/lookup/denials.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",

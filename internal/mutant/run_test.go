@@ -43,8 +43,8 @@ func TestMutants_EachListedTest_Fails(t *testing.T) {
 			switch {
 			case err == nil:
 				t.Errorf("%s passes with the mutant %s, want a failure", c.test, c.by)
-			case !strings.Contains(out, c.says):
-				t.Errorf("%s fails with the mutant %s: got this output, want %q in it:\n%s", c.test, c.by, c.says, out)
+			case !strings.Contains(out, c.want):
+				t.Errorf("%s fails with the mutant %s: got this output, want %q in it:\n%s", c.test, c.by, c.want, out)
 			}
 		})
 	}

@@ -292,7 +292,7 @@ func (c *cluster) awaitMembers(want int) {
 			}
 		}
 		if len(ms) != want || voters != want {
-			return fmt.Errorf("got %d members and %d voters", len(ms), voters)
+			return fmt.Errorf("got %d members and %d voters, want %d of each", len(ms), voters, want)
 		}
 		return nil
 	})

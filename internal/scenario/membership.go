@@ -62,7 +62,7 @@ func remove(c *cluster) {
 		ms, err := c.members(leader)
 		for _, m := range ms {
 			if m.NodeID == c.ID(down) && m.Alive {
-				return fmt.Errorf("got %s alive", m.NodeID)
+				return fmt.Errorf("got %s alive, want it lost", m.NodeID)
 			}
 		}
 		return err

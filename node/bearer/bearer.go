@@ -162,7 +162,8 @@ func (l *Lookup) Status(ctx context.Context) (revoked.TokenStatus, error) {
 		hit = false
 		r, j, unverified, err = l.add(ctx)
 	}
-	return revoked.TokenStatus{}, fmt.Errorf("%w: the issuer of the token keeps changing", revoked.ErrNotCurrent)
+	return revoked.TokenStatus{}, fmt.Errorf("%w: issuer record changed during each of %d attempts",
+		revoked.ErrNotCurrent, attempts)
 }
 
 // count counts the first result of the lookup.

@@ -440,7 +440,7 @@ func TestCache_Full_EvictsRecords(t *testing.T) {
 	}
 }
 
-func TestEntry_Cost_CountsAllStrings(t *testing.T) {
+func TestEntryCost_LongStrings_AreCounted(t *testing.T) {
 	empty := (&entry{}).cost()
 	full := &entry{}
 	long := strings.Repeat("x", 100)

@@ -16,9 +16,9 @@ import (
 // A renewal is a Renewer of node4, and a member that signs for it with a CA.
 type renewal struct {
 	Renewer
-	ca     *pki.CA // the CA that signs
-	asked  int     // number of calls with a certificate request
-	during func()  // called before the response
+	ca       *pki.CA // the CA that signs
+	requests int     // number of calls with a certificate request
+	during   func()  // called before the response
 }
 
 // newRenewal returns a renewer with a certificate of the first CA. The renewer trusts all of cas.
@@ -53,7 +53,7 @@ func newRenewal(t *testing.T, validFor time.Duration, cas ...*pki.CA) *renewal {
 		if len(req.Csr) == 0 {
 			return nil
 		}
-		r.asked++
+		r.requests++
 		csr, err := pki.ParseRequest(req.Csr)
 		if err != nil {
 			return err
@@ -97,9 +97,9 @@ func TestStep_WhenDue_Renews(t *testing.T) {
 		before, _ := os.ReadFile(r.Files.Cert)
 		err := r.step(t.Context())
 		after, _ := os.ReadFile(r.Files.Cert)
-		if err != nil || bytes.Equal(before, after) == tt.want || (r.asked > 0) != tt.want {
+		if err != nil || bytes.Equal(before, after) == tt.want || (r.requests > 0) != tt.want {
 			t.Errorf("%s: got %v, changed %t, %d requests, want changed %t",
-				name, err, !bytes.Equal(before, after), r.asked, tt.want)
+				name, err, !bytes.Equal(before, after), r.requests, tt.want)
 		}
 		if from, to := r.Certs.Validity(); tt.want && to.Sub(from) < Lifetime {
 			t.Errorf("%s: got a loaded certificate for %v, want the new one", name, to.Sub(from))
@@ -157,7 +157,7 @@ func TestStep_ShortRenewedCertificate_IsNotDueAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r.asked != 1 {
-		t.Errorf("got %d renewals, want 1", r.asked)
+	if r.requests != 1 {
+		t.Errorf("got %d renewals, want 1", r.requests)
 	}
 }

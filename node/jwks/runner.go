@@ -74,7 +74,7 @@ type worker struct {
 	schedule  Schedule
 	state     State
 	running   *attempt
-	asked     *attempt // requested attempt that has not begun
+	requested *attempt // requested attempt that has not begun
 	wake      chan struct{}
 	stop      context.CancelFunc
 	done      chan struct{}
@@ -195,16 +195,16 @@ func (r *Runner) ask(by revoked.Actor, name string) (a *attempt, shared bool, er
 		return nil, false, fmt.Errorf("%w: keys of issuer %q: not fetched yet", revoked.ErrNotCurrent, name)
 	case w.running != nil:
 		return w.running, true, nil
-	case w.asked != nil:
-		return w.asked, true, nil
+	case w.requested != nil:
+		return w.requested, true, nil
 	}
 	if wait := w.schedule.Wait(time.Now()); wait > 0 {
 		return nil, false, fmt.Errorf("%w: the last fetch of the keys of issuer %q began less than %s ago; retry in %s",
 			revoked.ErrQuota, name, MinInterval, max(wait.Truncate(time.Second), time.Second))
 	}
-	w.asked = &attempt{by: by, done: make(chan struct{})}
+	w.requested = &attempt{by: by, done: make(chan struct{})}
 	w.wake <- struct{}{}
-	return w.asked, false, nil
+	return w.requested, false, nil
 }
 
 var errNotRunning = fmt.Errorf("%w: this node does not fetch keys", revoked.ErrNoLeader)
@@ -240,10 +240,10 @@ func (r *Runner) work(ctx context.Context, w *worker) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if w.asked != nil {
-		w.asked.err = errNotRunning
-		close(w.asked.done)
-		w.asked = nil
+	if w.requested != nil {
+		w.requested.err = errNotRunning
+		close(w.requested.done)
+		w.requested = nil
 	}
 }
 
@@ -272,7 +272,7 @@ func (r *Runner) pause(ctx context.Context, w *worker) bool {
 func (r *Runner) begin(w *worker) *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := w.asked
+	a := w.requested
 	if a == nil {
 		a = &attempt{done: make(chan struct{})}
 	} else {
@@ -281,7 +281,7 @@ func (r *Runner) begin(w *worker) *attempt {
 		default:
 		}
 	}
-	w.running, w.asked = a, nil
+	w.running, w.requested = a, nil
 	w.schedule.Begin(time.Now())
 	return a
 }

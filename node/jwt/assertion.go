@@ -38,9 +38,9 @@ func (a *Assertion) ClientID() string { return a.clientID }
 // The clocks of the client and of this node may differ by skew. The only audience that the
 // assertion may have is audience, the issuer identifier of the cluster (RFC 10070).
 //
-// If Verify refuses an assertion that a key of the client has signed, problem tells the client why.
-// Otherwise problem is empty, so that a caller that cannot authenticate learns nothing. The caller
-// of Verify must also reject an assertion whose Key was already used.
+// If Verify refuses an assertion that a key of the client has signed, problem is the reason for the
+// client. Otherwise problem is empty, so that a caller that cannot authenticate learns nothing. The
+// caller of Verify must also reject an assertion whose Key was already used.
 func (a *Assertion) Verify(c *revoked.Client, audience string, now revoked.Time, skew time.Duration) (
 	v revoked.VerifiedAssertion, problem string, ok bool,
 ) {

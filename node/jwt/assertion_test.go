@@ -159,7 +159,7 @@ func TestAssertion_Refused_OnlyItsSignerLearnsWhy(t *testing.T) {
 }
 
 // CA-26, CA-27: typ must be a type of an assertion, or absent.
-func TestAssertion_Types_AreChecked(t *testing.T) {
+func TestAssertion_Types_OnlyJWTTypesAccepted(t *testing.T) {
 	k := keys()["ES256"]
 	c := newRobot(t, k.jwk(""))
 	for typ, want := range map[string]bool{

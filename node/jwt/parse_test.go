@@ -104,8 +104,8 @@ func twinOf(s signer, raw string) string {
 	return raw[:i] + b64(sig)
 }
 
-// C26: from an ECDSA token anyone can make a second valid token. Twin of each returns the digest of
-// the other.
+// C26: anyone can derive a second valid token, the twin, from an ECDSA token. For each of the two,
+// Twin returns the digest of the other.
 func TestToken_Twin_IsTheOtherValidToken(t *testing.T) {
 	for _, alg := range []string{"ES256", "ES384", "ES512"} {
 		k := keys()[alg]

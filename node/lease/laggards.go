@@ -42,11 +42,11 @@ func (g *lagging) mayRenew(now Instant, low uint64) bool {
 	return true
 }
 
-// track restarts the probation of a member that needs longer than patience to apply its goal. Its
+// track restarts the probation of a member that needs longer than limit to apply its goal. Its
 // reports are always older than the newest acknowledged index, so it is measured against one goal
 // after the other. The next goal is low.
-func (g *lagging) track(now Instant, applied, low uint64, patience time.Duration) {
-	late := now.Sub(g.goalSince) > patience
+func (g *lagging) track(now Instant, applied, low uint64, limit time.Duration) {
+	late := now.Sub(g.goalSince) > limit
 	if late {
 		g.keepsUpSince = now
 	}

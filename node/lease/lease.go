@@ -38,7 +38,7 @@ type Leader struct {
 	Own    time.Duration // longest lease that the leader grants itself in the term; 0: unknown
 }
 
-// A Request asks the leader for a lease. Its fields other than Nonce also serve as a report.
+// A Request requests a lease from the leader. Its fields other than Nonce also serve as a report.
 type Request struct {
 	Server  string
 	Boot    string // random for each process start: identifies one incarnation of the server

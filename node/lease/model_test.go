@@ -140,8 +140,9 @@ func (s *scope) bound(requests, ticks, revokes, barriers int) {
 	s.requests, s.ticks, s.revokes, s.barriers = requests, ticks, revokes, barriers
 }
 
-// boundOwn makes leaders announce a bound of their own leases, and keep it. After a tick, such a
-// lease has expired, but a member's lease has not.
+// boundOwn limits the lease that a leader grants itself to half of s.length. The leader announces
+// this limit in its first command. One tick outlasts such a lease, but not the lease of another
+// member.
 func (s *scope) boundOwn() { s.own, s.tick = s.length/2, s.length*3/5 }
 
 // The scopes together cover two terms, two revocations, a crash, a removal, an addition and a

@@ -21,20 +21,20 @@ const (
 // An Outage decides when a request need not wait for a leader. Until the grace has passed, requests
 // wait as usual. Afterwards they are refused immediately if this node reaches too few voters for an
 // election. If it reaches enough voters, an election is in progress, and requests wait until
-// patience has passed. Methods may be called concurrently.
+// maxWait has passed. Methods may be called concurrently.
 type Outage struct {
-	self     raft.ServerID
-	grace    time.Duration // time without a leader during which every request waits
-	silence  time.Duration // time without a message after which a voter counts as unreachable
-	patience time.Duration // time without a leader after which requests are refused in any case
-	since    atomic.Pointer[time.Time]
+	self    raft.ServerID
+	grace   time.Duration // time without a leader during which every request waits
+	silence time.Duration // time without a message after which a voter counts as unreachable
+	maxWait time.Duration // time without a leader after which requests are refused in any case
+	since   atomic.Pointer[time.Time]
 }
 
 // NewOutage returns an Outage that begins now, because no leader is known yet. Raft needs up to two
 // election timeouts to elect a first leader, so a shorter time without one is normal.
 func NewOutage(self raft.ServerID, electionTimeout, requestTimeout time.Duration) *Outage {
 	grace := max(minGrace, 2*electionTimeout)
-	o := &Outage{self: self, grace: grace, silence: grace + electionTimeout, patience: max(grace, requestTimeout)}
+	o := &Outage{self: self, grace: grace, silence: grace + electionTimeout, maxWait: max(grace, requestTimeout)}
 	o.Follow(false)
 	return o
 }
@@ -62,7 +62,7 @@ func (o *Outage) Check(conf func() (raft.Configuration, error), contact func(raf
 		o.count(e, c, contact)
 	}
 	lost := e.Voters > 0 && e.Reachable < e.Quorum()
-	if !lost && lasted < o.patience {
+	if !lost && lasted < o.maxWait {
 		return nil
 	}
 	if lost {

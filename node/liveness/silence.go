@@ -27,12 +27,12 @@ type SilenceWatch struct {
 
 // Run watches until ctx ends.
 func (w *SilenceWatch) Run(ctx context.Context) {
-	patience := w.patience()
+	limit := w.limit()
 	for ctx.Err() == nil {
-		pause := patience - w.silent()
+		pause := limit - w.silent()
 		if pause <= 0 {
 			w.look()
-			patience, pause = w.patience(), w.Heartbeat
+			limit, pause = w.limit(), w.Heartbeat
 		}
 		began := time.Now()
 		_ = retry.Sleep(ctx, pause)
@@ -43,8 +43,8 @@ func (w *SilenceWatch) Run(ctx context.Context) {
 	}
 }
 
-// patience returns how long the leader may be silent before look is called.
-func (w *SilenceWatch) patience() time.Duration { return w.Heartbeat + rand.N(w.Heartbeat/2) }
+// limit returns how long the leader may be silent before look is called. It varies at random.
+func (w *SilenceWatch) limit() time.Duration { return w.Heartbeat + rand.N(w.Heartbeat/2) }
 
 // silent returns how long the leader that this node follows has been silent. It returns 0 if this
 // node follows no leader.

@@ -336,7 +336,7 @@ func (x *JoinRequest) GetCertificateKey() []byte {
 	return nil
 }
 
-// EnrollRequest asks the leader to use a join token for a node. The member that sends it signs the
+// EnrollRequest makes the leader use a join token for a node. The member that sends it signs the
 // node's certificate.
 type EnrollRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -414,7 +414,7 @@ func (x *EnrollRequest) GetBinding() []byte {
 	return nil
 }
 
-// RenewRequest asks a member with the CA's key for a new certificate for the sender.
+// RenewRequest requests a new certificate for the sender from a member with the CA's key.
 type RenewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"` // DER; empty: the response contains only ca_key
@@ -1179,7 +1179,7 @@ func (x *Member) GetVersion() string {
 	return ""
 }
 
-// KeyFetchRequest asks the leader about the key sets that it fetches.
+// KeyFetchRequest requests the state of the key sets that the leader fetches.
 type KeyFetchRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Refresh string                 `protobuf:"bytes,1,opt,name=refresh,proto3" json:"refresh,omitempty"` // name of the issuer to fetch now; empty: none

@@ -93,7 +93,8 @@ func (b *batcher) drain(into *batch) {
 }
 
 // gather fills the batch until it has nearly all expected operations that are not in flight. It
-// stops earlier if no proposal arrives for maxPause.
+// stops earlier if the batch is full, no proposal arrives for maxPause, its time is up, or ctx
+// ends.
 func (b *batcher) gather(ctx context.Context, into *batch, expected float64, most time.Duration) {
 	if into.full() || b.demand.holds(into.weight, expected) {
 		return

@@ -32,9 +32,9 @@ const (
 	maxPaused  = 100 * time.Millisecond
 	fewWithin  = 2 * time.Second // pauses end this long after the last entry of other callers
 
-	linger     = 1500 * time.Microsecond // time to wait for other callers before a bulk entry
-	lingerTime = 50 * time.Millisecond   // linger applies this long after the last entry of other callers
-	maxSkips   = 8                       // maximum number of entries of other callers in a row while a bulk proposal waits
+	gatherWait   = 1500 * time.Microsecond // time to wait for other callers before a bulk entry
+	gatherWindow = 50 * time.Millisecond   // gatherWait applies this long after the last entry of other callers
+	maxSkips     = 8                       // maximum number of entries of others in a row while a bulk proposal waits
 )
 
 // A share is a part of a proposal: ops[from:to].

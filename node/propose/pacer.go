@@ -13,18 +13,18 @@ const (
 	barrierBurst = 10                    // number of barriers without a pause after an idle period
 )
 
-// minSweep is the number of accounts from which on unused accounts are deleted.
-const minSweep = 1024
+// minCleanup is the number of accounts from which on unused accounts are deleted.
+const minCleanup = 1024
 
 // A pacer delays the read barriers of callers that need many, so that each caller has on average at
 // most one barrier per barrierPause. The waiting requests of one caller share its next barrier. All
 // methods may be called concurrently. The zero value is ready.
 type pacer struct {
-	mu       sync.Mutex
-	accounts map[string]*barrierAccount // by caller
-	sweepAt  int                        // number of accounts at which unused accounts are deleted next
-	closed   bool
-	wg       sync.WaitGroup // goroutines of the shared barriers
+	mu        sync.Mutex
+	accounts  map[string]*barrierAccount // by caller
+	cleanupAt int                        // number of accounts at which unused accounts are deleted next
+	closed    bool
+	wg        sync.WaitGroup // goroutines of the shared barriers
 }
 
 // A barrierAccount records the barriers of one caller.
@@ -104,15 +104,15 @@ func (p *pacer) account(caller string, now time.Time) *barrierAccount {
 		return a
 	}
 	if p.accounts == nil {
-		p.accounts, p.sweepAt = make(map[string]*barrierAccount), minSweep
+		p.accounts, p.cleanupAt = make(map[string]*barrierAccount), minCleanup
 	}
-	if len(p.accounts) >= p.sweepAt {
+	if len(p.accounts) >= p.cleanupAt {
 		for id, a := range p.accounts {
 			if a.next == nil && !a.paid.After(now) {
 				delete(p.accounts, id)
 			}
 		}
-		p.sweepAt = max(minSweep, 2*len(p.accounts))
+		p.cleanupAt = max(minCleanup, 2*len(p.accounts))
 	}
 	a := &barrierAccount{}
 	p.accounts[caller] = a

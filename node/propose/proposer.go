@@ -71,7 +71,7 @@ func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	case <-s.done:
 		return s.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: timed out waiting for the commit", revoked.ErrOutcomeUnknown)
+		return fmt.Errorf("%w: wait for the commit: %v", revoked.ErrOutcomeUnknown, context.Cause(ctx))
 	}
 }
 
@@ -171,13 +171,13 @@ func (p *Proposer) hasOthers() bool { return time.Since(p.others) < aloneAfter }
 func (p *Proposer) nextOfOthers(ctx context.Context) (*batch, bool) {
 	most := maxGather
 	if p.bulk.isReady() {
-		most = linger
+		most = gatherWait
 	}
 	b, ok := p.batcher.next(ctx, p.bulk.ready, most)
-	if ok && b == nil && time.Since(p.others) < lingerTime {
+	if ok && b == nil && time.Since(p.others) < gatherWindow {
 		over := make(chan struct{})
-		timer := time.AfterFunc(linger, func() { close(over) })
-		b, ok = p.batcher.next(ctx, over, linger)
+		timer := time.AfterFunc(gatherWait, func() { close(over) })
+		b, ok = p.batcher.next(ctx, over, gatherWait)
 		timer.Stop()
 	}
 	if b != nil && slices.ContainsFunc(b.proposals, func(s *proposal) bool { return !s.lease }) {

@@ -167,7 +167,7 @@ func TestPropose_RepeatedOperation_WaitsForEntry(t *testing.T) {
 
 // While a member may not support the newest rules, entries have the old rules. In that case the
 // leader itself refuses the registrations that the newest rules refuse.
-func TestPropose_MemberTooOld_LeaderReviews(t *testing.T) {
+func TestPropose_MemberTooOld_LeaderRefuses(t *testing.T) {
 	for name, rules := range map[string]uint32{"old": 0, "newest": command.Rules} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

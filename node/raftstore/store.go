@@ -155,7 +155,7 @@ func (s *Store) ReviewAppend(req *raft.AppendEntriesRequest) {
 // SetInstalled records that the state is about to be replaced with a received state at index. The
 // record is durable on return. The state must be replaced only after that.
 //
-// A leader streams its current state, which is newer than the snapshot that Raft asked for. Until
+// A leader streams its current state, which is newer than the snapshot that Raft requested. Until
 // the log has reached index, the node has applied more than its log contains. The record
 // distinguishes such a node from one whose disk was rolled back, even after a restart. The record
 // is in the log file, so an older copy of the log has an older record.

@@ -139,7 +139,7 @@ func TestVote_RaftsOwnKeys_AreConverted(t *testing.T) {
 	}
 }
 
-func TestVote_Damaged_IsAnError(t *testing.T) {
+func TestVote_Damaged_ReturnsError(t *testing.T) {
 	dir := t.TempDir()
 	s := openStack(t, dir, noSnapshot)
 	if err := cast(s.stable, 4, "a"); err != nil {

@@ -67,12 +67,12 @@ func presentedBy(req *nodepb.JoinRequest) (p presented, err error) {
 	return p, nil
 }
 
-// errOldToken is returned by callJoin if the asked member does not support join tokens with a key.
+// errOldToken is returned by callJoin if the called member does not support join tokens with a key.
 var errOldToken = fmt.Errorf("%w: join token", revoked.ErrUnprocessable)
 
-// callJoin asks the node at host, which sent h, to admit this node. A join token with a key never
-// leaves this node: the request proves that this node has the token. The proof is valid only on its
-// connection.
+// callJoin requests admission of this node from the node at host, which sent h. A join token with a
+// key never leaves this node: the request proves that this node has the token. The proof is valid
+// only on its connection.
 func (j *joiner) callJoin(ctx context.Context, host string, h *nodepb.Hello, resp proto.Message) error {
 	own := j.Hello()
 	if j.JoinToken == "" || jointoken.IsOlder(j.JoinToken) {

@@ -59,7 +59,7 @@ func (g *gossip) join(ctx context.Context, running *cluster.Gossip) {
 	}
 }
 
-// addresses asks the other members in this node's log for their gossip addresses.
+// addresses requests the gossip addresses of the other members in this node's log.
 func (g *gossip) addresses(ctx context.Context) []string {
 	conf, err := g.Configuration()
 	if err != nil {

@@ -27,13 +27,13 @@ type joiner struct {
 	gossip   *gossip
 	expected expected
 	initial  atomic.Pointer[initialMembers] // nil until this process has found all initial members
-	ask      askFunc
+	exchange helloFunc
 	starting context.Context // context of joinOnStart; stop ends it
 	stop     context.CancelFunc
 }
 
 func newJoiner(l *local, c *changes, g *gossip) *joiner {
-	j := &joiner{local: l, changes: c, gossip: g, ask: l.hello}
+	j := &joiner{local: l, changes: c, gossip: g, exchange: l.hello}
 	j.starting, j.stop = context.WithCancel(l.Context)
 	return j
 }
@@ -70,17 +70,17 @@ func (j *joiner) allowRaft(peer string) error {
 	case slices.Contains(names, peer):
 		return nil
 	}
-	return j.ask.member(j.Context, hosts, j.boundCluster(), peer)
+	return j.exchange.member(j.Context, hosts, j.boundCluster(), peer)
 }
 
-// An askFunc exchanges hellos with the node at host.
-type askFunc func(ctx context.Context, host string) (*nodepb.Hello, error)
+// A helloFunc exchanges hellos with the node at host.
+type helloFunc func(ctx context.Context, host string) (*nodepb.Hello, error)
 
 // member returns an error unless a node at one of the hosts lists peer as a member of cluster. An
 // empty cluster id matches every cluster.
-func (ask askFunc) member(ctx context.Context, hosts []string, cluster, peer string) error {
+func (exchange helloFunc) member(ctx context.Context, hosts []string, cluster, peer string) error {
 	for _, host := range hosts {
-		h, err := ask(ctx, host)
+		h, err := exchange(ctx, host)
 		if err == nil && h.ClusterId != "" && (cluster == "" || h.ClusterId == cluster) &&
 			slices.Contains(h.MemberIds, peer) {
 			return nil
@@ -235,7 +235,7 @@ func (j *joiner) findInitialMembers(ctx context.Context) (map[string]*nodepb.Hel
 	return found, nil
 }
 
-// joinAt asks the cluster at one of the addresses to admit this node. It waits until this node has
+// joinAt requests admission of this node at one of the addresses. It waits until this node has
 // applied its own admission.
 func (j *joiner) joinAt(ctx context.Context, addresses []string) (uint64, error) {
 	if len(addresses) == 0 {
@@ -276,8 +276,8 @@ const (
 	refused                           // every member would refuse the request
 )
 
-// requestAdmission asks the node at host to admit this node. answer is meaningful only if err is
-// not nil.
+// requestAdmission requests admission of this node from the node at host. answer is meaningful only
+// if err is not nil.
 func (j *joiner) requestAdmission(
 	ctx context.Context, host string,
 ) (resp *nodepb.AdminResponse, answer admissionAnswer, err error) {

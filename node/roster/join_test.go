@@ -18,7 +18,7 @@ import (
 
 // A certificate of the cluster's CA must not be enough to replicate a log to a node that joins.
 func TestAllowRaft_EmptyLog_AllowsExpectedOnly(t *testing.T) {
-	asked := map[string]*nodepb.Hello{
+	hellos := map[string]*nodepb.Hello{
 		"a:1": {ClusterId: "c", MemberIds: []string{"a", "late"}},
 		"x:1": {ClusterId: "other", MemberIds: []string{"x"}},
 		"y:1": {MemberIds: []string{"y"}}, // not in a cluster
@@ -27,8 +27,8 @@ func TestAllowRaft_EmptyLog_AllowsExpectedOnly(t *testing.T) {
 	j := &joiner{local: &local{Config: Config{
 		Context: t.Context(), Identity: Identity{Cluster: func() string { return bound }},
 	}}}
-	j.ask = func(_ context.Context, host string) (*nodepb.Hello, error) {
-		if h := asked[host]; h != nil {
+	j.exchange = func(_ context.Context, host string) (*nodepb.Hello, error) {
+		if h := hellos[host]; h != nil {
 			return h, nil
 		}
 		return nil, revoked.ErrNoLeader
@@ -120,7 +120,7 @@ func TestUseAdmission_OldMember_NeedsNoAdmission(t *testing.T) {
 	}
 }
 
-// A node that does not support an operation in the log would stop at it.
+// A node that does not support an operation in the log is not admitted: it would stop there.
 func TestUseAdmission_NewerLog_RejectsOldNode(t *testing.T) {
 	r := singleRoster(t)
 	r.Commit = func(context.Context, *command.Op) error { return nil }

@@ -120,7 +120,7 @@ func (m *marks) mayVote(note []byte) bool {
 	known := m.of(raft.ServerID(n.Candidate.GetServer()))
 	detail := rolledBack(known, string(n.Candidate.GetBoot()), n.Candidate.GetIndex(), known.GetIndex())
 	if detail != "" {
-		m.Log.Error("refusing vote: candidate came back with an older data directory",
+		m.Log.Error("refusing vote: data directory of the candidate was rolled back",
 			"server", n.Candidate.Server, "detail", detail)
 		return false
 	}

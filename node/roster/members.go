@@ -168,7 +168,7 @@ func tooOld(id raft.ServerID, h *nodepb.Hello) error {
 }
 
 // LeaderKnows returns ErrUnprocessable if the leader, which is another member, does not support
-// commands of a version. It asks the leader, unless the log has commands of that version, because
+// commands of a version. It calls the leader, unless the log has commands of that version, because
 // then every member supports them. It returns ErrNoLeader if the leader does not answer.
 func (r *Roster) LeaderKnows(ctx context.Context, version uint32) error {
 	if version <= r.FSM.Version() {

@@ -76,7 +76,7 @@ func TestMembersResponse_AtOldNode_IsUndecodable(t *testing.T) {
 	}
 }
 
-func TestCanApply_MemberTooOld_IsReported(t *testing.T) {
+func TestCanApply_MemberTooOld_ReturnsError(t *testing.T) {
 	view := func(id string, hello *nodepb.Hello) peerView {
 		return peerView{server: raft.Server{ID: raft.ServerID(id)}, hello: hello}
 	}

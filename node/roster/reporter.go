@@ -21,8 +21,8 @@ import (
 const (
 	// ReportInterval is the longest time between two reports of a member.
 	ReportInterval = 200 * time.Millisecond
-	// inquiryInterval is the interval at which a node that knows no leader asks whether it is still a
-	// member.
+	// inquiryInterval is the interval at which a node that knows no leader inquires whether it is
+	// still a member.
 	inquiryInterval = 2 * time.Second
 )
 
@@ -34,7 +34,7 @@ type reporter struct {
 	diverged  atomic.Bool   // whether the leader found that this node's state differs
 	returning atomic.Bool   // whether the lease is being returned: request no further lease
 	returned  chan struct{} // receives a value when the leader has confirmed the return
-	leaving   atomic.Bool   // whether this node has asked to be removed
+	leaving   atomic.Bool   // whether this node has requested its removal
 
 	mu      sync.Mutex
 	current *reportStream // nil: no stream is open
@@ -148,10 +148,10 @@ func (r *reporter) giveBack(ctx context.Context) {
 // resume allows lease requests again after giveBack.
 func (r *reporter) resume() { r.returning.Store(false) }
 
-// inquire asks another member for the leader and the members. Raft does not contact an instance
-// that was removed or replaced while it was away; without inquiring, it would remain a candidate
-// forever. The hello is only a hint: the leader's answer to a report, based on a committed
-// configuration, stops this node.
+// inquire requests the names of the leader and the members from another member. Raft does not
+// contact an instance that was removed or replaced while it was down. Without inquiring, it would
+// remain a candidate forever. The hello is only a hint: the leader's answer to a report, based on a
+// committed configuration, stops this node.
 func (r *reporter) inquire(ctx context.Context, turn int) {
 	conf, err := r.Configuration()
 	if err != nil || r.boundCluster() == "" {
@@ -201,8 +201,8 @@ func (r *reporter) inquireAt(ctx context.Context, leader, host string) {
 // removed stops this node because the cluster has removed it: it must neither serve nor become a
 // candidate. The leader sent the reason; a leader of version 0.3 sends none.
 //
-// If the node has asked to leave, the removal is a clean leave. The reply that shows the removal
-// may arrive before the response to the leave request.
+// If the node has requested to leave, the removal is a clean leave. The reply that shows the
+// removal may arrive before the response to the leave request.
 func (r *reporter) removed(reason string) {
 	if err := r.Identity.MarkLeft(); err != nil {
 		r.Log.Error("cannot record the removal", "error", err)

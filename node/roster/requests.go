@@ -140,7 +140,7 @@ func (r *Roster) checkInCluster() error {
 	if conf, err := r.Configuration(); err != nil || len(conf.Servers) > 0 || r.ClusterID() != "" {
 		return err
 	}
-	return fmt.Errorf("%w: %w: ask a member", revoked.ErrUnprocessable, revoked.ErrNoCluster)
+	return fmt.Errorf("%w: %w: send the request to a member", revoked.ErrUnprocessable, revoked.ErrNoCluster)
 }
 
 // toLeader executes a change on the leader, which may be this node. It retries while no leader is
@@ -204,7 +204,7 @@ func (r *Roster) change(via string, req *nodepb.AdminRequest) (uint64, error) {
 			"stop this node instead and have it removed with force and a reason")
 	case nodepb.AdminRequest_REMOVE:
 		if req.Force && req.Reason == "" {
-			return 0, fmt.Errorf("%w: a forced removal needs a reason", revoked.ErrUnprocessable)
+			return 0, fmt.Errorf("%w: forced removal: reason is missing", revoked.ErrUnprocessable)
 		}
 		return r.changes.removeNode(by, req.Node, req.Force, req.Reason)
 	case nodepb.AdminRequest_TRANSFER:
@@ -237,8 +237,12 @@ func (r *Roster) ServeAdmin(ctx context.Context, peer string, req *nodepb.AdminR
 // proof of a join token again.
 func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinRequest) *nodepb.AdminResponse {
 	h := req.GetHello()
-	if h.GetInstance() == "" || h.ClusterAddr == "" ||
-		!req.Forwarded && h.NodeId != peer || req.Forwarded && !r.IsMember(peer) {
+	switch {
+	case h.GetInstance() == "" || h.ClusterAddr == "":
+		return refusal(fmt.Errorf("%w: join request: instance or cluster address is missing", revoked.ErrForbidden))
+	case req.Forwarded && !r.IsMember(peer):
+		return refusal(fmt.Errorf("%w: join request: forwarded by %s, which is not a member", revoked.ErrForbidden, peer))
+	case !req.Forwarded && h.NodeId != peer:
 		return refusal(fmt.Errorf("%w: a node may join only under its own name", revoked.ErrForbidden))
 	}
 	token, err := presentedBy(req)

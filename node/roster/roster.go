@@ -153,7 +153,7 @@ func (r *Roster) OtherAddresses() []string {
 
 // AllowRaft returns an error unless the peer may open a Raft stream. A member may. While this
 // node's log is empty, the initial members or the members of the cluster to join may. AllowRaft
-// asks the members about a peer that is not in this node's log, because the cluster may have grown
+// calls the members about a peer that is not in this node's log, because the cluster may have grown
 // while this node was down.
 func (r *Roster) AllowRaft(peer string) error {
 	conf, err := r.Configuration()
@@ -165,5 +165,5 @@ func (r *Roster) AllowRaft(peer string) error {
 	case r.IsMember(peer):
 		return nil
 	}
-	return r.joiner.ask.member(r.Context, r.others(conf), r.ClusterID(), peer)
+	return r.joiner.exchange.member(r.Context, r.others(conf), r.ClusterID(), peer)
 }

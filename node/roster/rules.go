@@ -54,7 +54,7 @@ func checkPromote(conf raft.Configuration, id raft.ServerID) error {
 		}
 		voters++
 		if nodeOf(s.ID) == nodeOf(id) && s.ID != id {
-			return fmt.Errorf("%w: another instance of %s has a vote: it must be removed first",
+			return fmt.Errorf("%w: another instance of %s still has a vote",
 				revoked.ErrUnprocessable, nodeOf(id))
 		}
 	}

@@ -109,7 +109,7 @@ func TestRules_Bounds_AreKept(t *testing.T) {
 	}
 	conf.Servers = append(conf.Servers, raft.Server{ID: "n1/b", Suffrage: raft.Nonvoter})
 	if err := checkPromote(conf, "n1/b"); !errors.Is(err, revoked.ErrUnprocessable) ||
-		!strings.Contains(err.Error(), "another instance of n1 has a vote") {
+		!strings.Contains(err.Error(), "another instance of n1 still has a vote") {
 		t.Errorf("second instance of a voter: got %v, want the other instance named", err)
 	}
 	if err := checkAdd(conf, "n1/c"); !errors.Is(err, revoked.ErrConflict) {

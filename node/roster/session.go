@@ -87,7 +87,7 @@ func (s *session) open(ctx context.Context, peer string) bool {
 	}
 	atStart := cmp.Or(rep.EndAtStart, rep.LastIndex) // version 0.3 does not send it
 	if detail := rolledBack(s.marks.of(s.id), s.boot, atStart, rep.LastIndex); detail != "" {
-		s.Log.Error("member came back with an older data directory", "server", s.id, "detail", detail)
+		s.Log.Error("member restarted with an older data directory", "server", s.id, "detail", detail)
 		s.reply(&nodepb.ReportReply{RolledBack: detail})
 		return false
 	}

@@ -21,8 +21,8 @@ type reportStream struct {
 	addr   raft.ServerAddress
 	stream *transport.Stream
 	term   atomic.Uint64 // the leader's term; 0 before its first reply
-	wake   chan struct{} // tells send to report now
-	replan chan struct{} // tells send that the time of the next renewal has changed
+	wake   chan struct{} // makes send report now
+	replan chan struct{} // notifies send that the time of the next renewal has changed
 
 	schedule schedule
 }

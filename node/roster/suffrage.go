@@ -172,7 +172,7 @@ func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) 
 // It returns nil immediately if id has no vote.
 //
 // Without StandIn, Raft rejects a candidate that is not a voter in the newest configuration of the
-// member that it asks. Members of old versions do not have VoteGuard.StandIn. Suppose that a voter
+// called member. Members of old versions do not have VoteGuard.StandIn. Suppose that a voter
 // has not stored the promotion of a second voter, and the leader removes a third. If the leader
 // fails before it commits the removal, no member can win an election again. The first voter rejects
 // the second as a non-voter. The second voter rejects the first because its log is shorter. Force

@@ -102,8 +102,8 @@ func (t *transfers) transferTo(s raft.Server) error {
 	return fmt.Errorf("%w: transfer to %s: %v", revoked.ErrNoLeader, nodeOf(s.ID), err)
 }
 
-// transferRequest asks Raft for one transfer and waits for the result until the node stops. Raft
-// does not answer a request that it receives during its shutdown.
+// transferRequest requests one transfer from Raft and waits for the result until the node stops.
+// Raft does not answer a request that it receives during its shutdown.
 func (t *transfers) transferRequest(s raft.Server) error {
 	var future raft.Future
 	if !t.pending.unlessClosed(func() { future = t.Raft.LeadershipTransferToServer(s.ID, s.Address) }) {

@@ -7,7 +7,7 @@ import (
 )
 
 // Rounds lets the requests of all members share one barrier. The leader renews its own lease at a
-// steady interval and asks the members to send their requests shortly before. Their leases are
+// steady interval and makes the members send their requests shortly before. Their leases are
 // reserved by the time of the renewal. So the entry that the leader proposes for itself is the
 // barrier for all of them. A request outside the window around the renewal runs its own barrier.
 //

@@ -3,7 +3,7 @@
 // and takes one write and fewer goroutines.
 //
 // A connection is either for calls, any number at a time, or for one stream. The accepting side
-// sends first: its hello tells the dialing side that the connection was accepted. message.go has
+// sends first: its hello shows the dialing side that the connection was accepted. message.go has
 // the format.
 //
 // Guarantees:

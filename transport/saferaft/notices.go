@@ -30,14 +30,14 @@ type notices struct {
 	wg        sync.WaitGroup
 }
 
-// A follower is the state of the log of a server as its answers prove it, in request.Term.
+// A follower is the state of the log of a server as its answers show it, in request.Term.
 type follower struct {
-	id       raft.ServerID
-	target   raft.ServerAddress
-	request  raft.AppendEntriesRequest // the newest successful request, without its entries
-	held     uint64                    // index up to which the follower's log equals the leader's
-	told     uint64                    // highest commit index that was sent
-	inFlight bool
+	id        raft.ServerID
+	target    raft.ServerAddress
+	request   raft.AppendEntriesRequest // the newest successful request, without its entries
+	held      uint64                    // index up to which the follower's log equals the leader's
+	announced uint64                    // highest commit index that was sent
+	inFlight  bool
 }
 
 // appended records that Raft's own request to a server was answered.
@@ -60,12 +60,12 @@ func (n *notices) appended(id raft.ServerID, target raft.ServerAddress, req *raf
 	case req.Term < f.request.Term: // a late answer
 		return
 	case req.Term > f.request.Term:
-		f.held, f.told = 0, 0
+		f.held, f.announced = 0, 0
 	}
 	f.target, f.request = target, *req
 	f.request.Entries = nil
-	f.held = max(f.held, proven(req))
-	f.told = max(f.told, min(req.LeaderCommitIndex, proven(req)))
+	f.held = max(f.held, matched(req))
+	f.announced = max(f.announced, min(req.LeaderCommitIndex, matched(req)))
 	n.start(f)
 }
 
@@ -86,7 +86,7 @@ func (n *notices) announce(term, index uint64) {
 // isDue reports whether f has stored the announced entry and has not been sent a notice about it.
 // The caller holds mu.
 func (n *notices) isDue(f *follower) bool {
-	return !n.stopped && f.request.Term == n.term && f.held >= n.index && f.told < n.index
+	return !n.stopped && f.request.Term == n.term && f.held >= n.index && f.announced < n.index
 }
 
 // start sends f a notice if one is due and none is in flight. The caller holds mu.
@@ -109,7 +109,7 @@ func (n *notices) run(f *follower) {
 		}
 		target, req := f.target, f.request
 		req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = n.index, n.term, n.index
-		f.told = n.index
+		f.announced = n.index
 		n.mu.Unlock()
 		// The error does not matter, because Raft's own message follows.
 		_ = n.send(f.id, target, &req, &raft.AppendEntriesResponse{})
@@ -124,9 +124,9 @@ func (n *notices) stop() {
 	n.stopped = true
 }
 
-// proven returns the index up to which the log of a follower that accepts req equals the leader's.
+// matched returns the index up to which the log of a follower that accepts req equals the leader's.
 // This is the index of the last entry in req, or of its previous entry if req has no entries.
-func proven(req *raft.AppendEntriesRequest) uint64 {
+func matched(req *raft.AppendEntriesRequest) uint64 {
 	if n := len(req.Entries); n > 0 {
 		return req.Entries[n-1].Index
 	}

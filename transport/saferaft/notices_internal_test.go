@@ -105,7 +105,7 @@ func TestNotices_Followers_GetOneAfterTheEntry(t *testing.T) {
 			b.announce(5, 7)
 			b.announce(5, 8)
 		}, []string{"a 5:8"}},
-		{"commit beyond what the request proves", func(b *noticeBook) {
+		{"commit beyond the last entry of the request", func(b *noticeBook) {
 			b.append("a", 5, 6, 1, 9, true)
 			b.announce(5, 8)
 			b.append("a", 5, 7, 1, 7, true)

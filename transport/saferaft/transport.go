@@ -17,7 +17,8 @@ import (
 //     gets the newer term.
 //   - It declines pipelining (hashicorp/raft#612): a follower whose disk stalls can block a
 //     pipeline forever.
-//   - It limits the commit index of a received message to what the message proves: see boundCommit.
+//   - It limits the commit index of a received message to the last entry that the message covers:
+//     see boundCommit.
 //   - It lets the node change received messages: see ReviewAppends.
 //   - It defers the errors of replication calls: see DeferReplicationErrors.
 //   - It attaches a note to each vote request. It also passes on the vote requests of members whose
@@ -186,11 +187,11 @@ func (s *Transport) hand(rpc raft.RPC) {
 	}
 }
 
-// boundCommit limits the commit index of a message to what the message proves (Raft, figure 2:
-// "min(leaderCommit, index of last new entry)"). The library uses the follower's own last index
+// boundCommit limits the commit index of a message to the last entry that it covers (Raft, figure
+// 2: "min(leaderCommit, index of last new entry)"). The library uses the follower's own last index
 // instead, which may be the end of a divergent tail.
 func boundCommit(req *raft.AppendEntriesRequest) {
-	req.LeaderCommitIndex = min(req.LeaderCommitIndex, proven(req))
+	req.LeaderCommitIndex = min(req.LeaderCommitIndex, matched(req))
 }
 
 // commitAhead returns req without its entries, with the part of the commit index that its previous
@@ -224,8 +225,8 @@ func (s *Transport) Close() error {
 func (s *Transport) Wait() { s.notices.wg.Wait() }
 
 // ReviewAppends sets a function that may change each received AppendEntries request before Raft
-// receives it. The commit index of the request is already limited to what it proves. review is not
-// called concurrently.
+// receives it. The commit index of the request is already limited to the last entry that it covers.
+// review is not called concurrently.
 func (s *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
 	s.review.Store(&review)
 }

@@ -164,7 +164,7 @@ func (b *tab) open(url string) {
 	b.do(chromedp.Navigate(url))
 }
 
-// eval returns the value of an expression of JavaScript in the page.
+// eval evaluates a JavaScript expression in the page and returns its value.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, browserLimit)

@@ -276,7 +276,7 @@ func TestConsole_Audit_IsLive(t *testing.T) {
 		t.Errorf("the new row: got class %q, want fresh", got)
 	}
 
-	// The first request of the page asks for entries after an index beyond the log, which the node
+	// The first request of the page requests entries after an index beyond the log, which the node
 	// does not have.
 	b.first(`{ const real = fetch; let old = true; window.fetch = (address, options) => {
 		if (old) address = address.replace(/&after=.*/, "&after=999999999999");

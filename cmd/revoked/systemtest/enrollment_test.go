@@ -139,7 +139,7 @@ func TestEnrollment_Killed_JoinsAndRenews(t *testing.T) {
 
 // A node is killed after a member has signed its certificate and before the node has stored it. By
 // then its key is durable on disk. So the node gets another certificate with the same token.
-func TestEnrollment_SignedNotStored_AsksAgain(t *testing.T) {
+func TestEnrollment_SignedNotStored_RequestsAgain(t *testing.T) {
 	needTracer(t)
 	c, m, create := startWithToken(t)
 	create()
@@ -237,7 +237,7 @@ func TestEnrollment_NoMemberYet_StopsCleanly(t *testing.T) {
 		n.proc.exit(t)
 	}
 	c.start(t, m)
-	for _, line := range []string{"no certificate yet", "asking for the certificate again on SIGHUP"} {
+	for _, line := range []string{"cannot obtain a certificate yet", "requesting the certificate again after SIGHUP"} {
 		await(t, line, func() error {
 			if log := tail(m.Log, 20); !strings.Contains(log, line) {
 				return fmt.Errorf("got log %q", log)
@@ -250,7 +250,7 @@ func TestEnrollment_NoMemberYet_StopsCleanly(t *testing.T) {
 	if code := m.proc.exit(t); code != 0 {
 		t.Errorf("got exit code %d, want 0", code)
 	}
-	if n := strings.Count(tail(m.Log, 100), "no certificate yet"); n != 1 {
+	if n := strings.Count(tail(m.Log, 100), "cannot obtain a certificate yet"); n != 1 {
 		t.Errorf("got the reason %d times, want once:\n%s", n, tail(m.Log, 100))
 	}
 }

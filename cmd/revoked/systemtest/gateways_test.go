@@ -28,7 +28,7 @@ const (
 	unavailable verdict = "unavailable" // the token could not be checked
 )
 
-// A gateway is a third-party program that asks the cluster about the tokens of its users.
+// A gateway is a third-party program that introspects the tokens of its users at the cluster.
 type gateway struct {
 	name string
 	ask  func(t *testing.T, token string) verdict
@@ -64,7 +64,7 @@ func TestGateways_NodesFail_RefuseRevoked(t *testing.T) {
 		others.Go(func() { t.Run("Authlib", func(t *testing.T) { testAuthlib(t, c) }) })
 		others.Go(func() { t.Run("rack-oauth2", func(t *testing.T) { testRackOAuth2(t, c) }) })
 		c.eachGateway(t, gateways, func(t *testing.T, g *gateway, k tokens) {
-			for range 6 { // every node is asked
+			for range 6 { // reaches every node
 				g.await(t, k.live, letIn)
 			}
 			c.mustRevoke(t, third, k.doomed)
@@ -192,7 +192,7 @@ func (c *cluster) withoutQuorum(t *testing.T, gateways []*gateway) {
 	})
 }
 
-// want asks once and fails the test unless the gateway gives that verdict.
+// want checks a token once and fails the test unless the gateway gives that verdict.
 func (g *gateway) want(t *testing.T, token string, want verdict) {
 	t.Helper()
 	if got := g.ask(t, token); got != want {
@@ -200,7 +200,7 @@ func (g *gateway) want(t *testing.T, token string, want verdict) {
 	}
 }
 
-// await asks until the gateway gives that verdict. Only unavailable may come before it.
+// await checks a token until the gateway gives that verdict. Only unavailable may come before it.
 func (g *gateway) await(t *testing.T, token string, want verdict) {
 	t.Helper()
 	await(t, fmt.Sprintf("%s: a token to be %s", g.name, want), func() error {

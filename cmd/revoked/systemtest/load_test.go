@@ -288,8 +288,8 @@ func (l *load) noteRegistration(id int, m *member, p *pair, state string, call i
 		l.registered.Add(1)
 	case "revoked":
 		p.registered.Store(true)
-		// A node retries a registration whose first try has an unknown outcome, for example because the
-		// leader paused. The first may have taken effect before the revocation.
+		// A node retries a registration whose first try has an unknown outcome, for example because
+		// the leader paused. The first may have taken effect before the revocation.
 		p.note(registerMaybe, m.ID, id, call, call)
 		p.note(registeredDead, m.ID, id, call, l.now())
 		l.registered.Add(1)
@@ -365,7 +365,7 @@ func (l *load) end(t testing.TB, nodes ...*member) {
 	t.Helper()
 	l.halt()
 	l.check(t)
-	l.sweep(t, nodes)
+	l.checkPairs(t, nodes)
 	var history []porcupine.Operation
 	for _, p := range l.pairs {
 		history = append(history, p.ops...)
@@ -380,15 +380,15 @@ func (l *load) end(t testing.TB, nodes ...*member) {
 		l.unanswered.Load(), len(history))
 }
 
-// sweep introspects both tokens of every pair at every node.
-func (l *load) sweep(t testing.TB, nodes []*member) {
+// checkPairs introspects both tokens of every pair at every node.
+func (l *load) checkPairs(t testing.TB, nodes []*member) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for w, m := range nodes {
 		for half := range 2 {
 			wg.Go(func() {
 				for i := half; i < len(l.pairs); i += 2 {
-					l.sweepPair(t, m, l.pairs[i], 1000+2*w+half)
+					l.checkPair(t, m, l.pairs[i], 1000+2*w+half)
 				}
 			})
 		}
@@ -397,7 +397,7 @@ func (l *load) sweep(t testing.TB, nodes []*member) {
 	l.check(t)
 }
 
-func (l *load) sweepPair(t testing.TB, m *member, p *pair, id int) {
+func (l *load) checkPair(t testing.TB, m *member, p *pair, id int) {
 	for _, token := range []string{p.access, p.refresh} {
 		for try := 0; ; try++ {
 			acked := p.ackedAt.Load() // before the call: the load may continue
@@ -476,7 +476,7 @@ func (l *load) probe(t testing.TB, nodes []*member, size int) {
 		}
 		wg.Go(func() {
 			for _, p := range pairs {
-				l.sweepPair(t, m, p, 2000+w)
+				l.checkPair(t, m, p, 2000+w)
 			}
 		})
 	}

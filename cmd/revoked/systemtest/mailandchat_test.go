@@ -64,8 +64,8 @@ service anvil {
 !include DIR/revoked.conf
 `
 
-// startDovecot runs Dovecot with deploy/examples/dovecot, which asks the local proxy. Its processes
-// run as their own users.
+// startDovecot runs Dovecot with deploy/examples/dovecot, which calls the local proxy. Its
+// processes run as their own users.
 func startDovecot(t *testing.T, c *cluster, local string) *gateway {
 	t.Helper()
 	w, addr := newWorkshop(t, c), freeAddress(t)

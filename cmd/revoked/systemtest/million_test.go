@@ -204,7 +204,8 @@ func eachOf(items []int, workers int, f func(i int)) {
 	wg.Wait()
 }
 
-// revokeAll revokes pairs through all nodes in turn, by either token.
+// revokeAll revokes the pairs at all nodes in turn, by the access or the refresh token. It returns
+// the number of revocations a second.
 func (e export) revokeAll(t testing.TB, c *cluster, pairs []int) int {
 	t.Helper()
 	start := time.Now()

@@ -56,7 +56,7 @@ type nemesis struct {
 	r       *rand.Rand // used only for the plan
 	deck    []int      // remaining kinds
 	fourth  *member
-	leaving bool // the fourth was asked to leave, or was removed
+	leaving bool // the fourth node is leaving, or was removed
 
 	drops    map[string][]drop // active, by fault
 	active   []string          // active faults
@@ -118,9 +118,9 @@ func (n *nemesis) plan() []plan {
 	for _, kind := range kinds {
 		plans = append(plans, plan{
 			kind: kind, role: n.r.IntN(6),
-			after:  time.Duration(n.r.IntN(800)) * time.Millisecond,
+			after: time.Duration(n.r.IntN(800)) * time.Millisecond,
+			// length is at most twice the sum of the lease and the election timeout.
 			length: 500*time.Millisecond + time.Duration(n.r.IntN(4500))*time.Millisecond,
-			// up to twice lease and election timeout
 			amount: n.r.Float64(),
 		})
 	}

@@ -125,11 +125,11 @@ func (n *nemesis) rollingRestart(t *testing.T, m *member, _ plan) func() {
 			continue
 		}
 		n.start(t, m)
-		for patience := time.After(3 * time.Second); n.readiness(m) != nil; {
+		for timeout := time.After(3 * time.Second); n.readiness(m) != nil; {
 			select {
 			case <-time.After(50 * time.Millisecond):
 				continue
-			case <-patience:
+			case <-timeout:
 			case <-n.load.stop:
 			}
 			break

@@ -43,7 +43,7 @@ func (c *cluster) checkPause(t *testing.T, m *member, name string) {
 	patient.client = &http.Client{Transport: m.client.Transport, Timeout: longStop}
 
 	m.proc.Signal(syscall.SIGSTOP)
-	await(t, m.ID+" to be stopped", m.proc.isStopped)
+	await(t, m.ID+" to be stopped", m.proc.checkStopped)
 	var waiting sync.WaitGroup
 	ask := func(n int, look func(answer)) {
 		for i := range n {

@@ -71,7 +71,7 @@ func cutPower(t testing.TB, victims, away []*member, disks map[*member]*disk) {
 		m.proc.Signal(syscall.SIGSTOP)
 	}
 	for _, m := range victims {
-		await(t, m.ID+" to stop", m.proc.isStopped) // a sync in progress completes first
+		await(t, m.ID+" to stop", m.proc.checkStopped) // a sync in progress completes first
 	}
 	var all sync.WaitGroup
 	for _, m := range victims {
@@ -86,11 +86,11 @@ func cutPower(t testing.TB, victims, away []*member, disks map[*member]*disk) {
 	}
 }
 
-// isStopped returns nil if every thread of the process is stopped.
-func (p *process) isStopped() error {
+// checkStopped returns an error unless every thread of the process is stopped.
+func (p *process) checkStopped() error {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
 	if err != nil || len(tasks) == 0 {
-		return fmt.Errorf("no threads: %w", err)
+		return fmt.Errorf("got %d threads, error %v", len(tasks), err)
 	}
 	for _, name := range tasks {
 		stat, err := os.ReadFile(name)
@@ -98,7 +98,7 @@ func (p *process) isStopped() error {
 			continue
 		}
 		if _, state, ok := strings.Cut(string(stat), ") "); err != nil || !ok || state[0] != 'T' {
-			return fmt.Errorf("%s: %s %w", name, stat, err)
+			return fmt.Errorf("%s: got %q, error %v, want state T", name, stat, err)
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ func recoverDisk(t testing.TB, m *member, args ...string) (code int, out, messag
 
 // The test follows "Quorum lost" in docs/operate.md: two of three disks are gone. The third becomes
 // a new cluster, which two new nodes join. A node with a disk of the old cluster cannot join it.
-func TestQuorumLost_Recovered_PromiseHolds(t *testing.T) {
+func TestRecover_TwoOfThreeDisksLost_KeepsPromise(t *testing.T) {
 	c := startCluster(t, 3)
 	first := c.leader(t)
 	others := c.without(first)

@@ -30,7 +30,8 @@ type canaries struct {
 	cores map[string]string // core to place where it was sent
 }
 
-// token returns a value with a core and characters that encodings change.
+// token returns a token with a new core, and records the place where it will be sent. The other
+// characters of the token differ between encodings.
 func (k *canaries) token(where string) string {
 	core := rand.Text()[:20]
 	k.mu.Lock()
@@ -97,8 +98,8 @@ func TestCanaries_AreFoundInEveryEncoding(t *testing.T) {
 	}
 }
 
-// A client sends tokens and secrets in the right and in wrong places. They never reach a data
-// directory, log, metric, snapshot, answer or the output of the command line tool.
+// A client sends tokens and secrets both in the intended fields and in others. They must not occur
+// in a data directory, log, metric, snapshot or response, or in the output of the tool.
 func TestSecrecy_NoSecretIsWritten(t *testing.T) {
 	c := newCluster(t, 3)
 	for _, m := range c.Nodes {

@@ -144,7 +144,7 @@ func startModOAuth2(t *testing.T, c *cluster, secure string) *gateway {
 	return g
 }
 
-// startOpenIDC runs Apache with deploy/examples/apache/openidc.conf, which asks the local proxy.
+// startOpenIDC runs Apache with deploy/examples/apache/openidc.conf, which calls the local proxy.
 func startOpenIDC(t *testing.T, c *cluster, secure string) *gateway {
 	t.Helper()
 	w, addr := newWorkshop(t, c), freeAddress(t)

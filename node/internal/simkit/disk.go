@@ -51,7 +51,7 @@ func (d *Disk) Mkdir(path string) error {
 // belongs to it, or a state without its log entries. So Crash copies the snapshots first, then the
 // state, and the log last. Deletions from the log fail from the start.
 func (d *Disk) Crash(g *Gate, rng *rand.Rand) *Disk {
-	d.log.seal()
+	d.log.freeze()
 	next := &Disk{snaps: d.snaps.sealedCopy()}
 	next.State = d.State.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101),
 		RNG: rand.New(rand.NewPCG(rng.Uint64(), 1))})

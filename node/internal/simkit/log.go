@@ -18,7 +18,7 @@ type memLog struct {
 	entries     map[uint64]*raft.Log
 	first, last uint64
 	kv          map[string][]byte
-	sealed      bool // whether deletions fail
+	frozen      bool // whether deletions fail
 }
 
 // newMemLog returns an empty store.
@@ -74,19 +74,19 @@ func (l *memLog) StoreLogs(entries []*raft.Log) error {
 	return nil
 }
 
-// seal makes deletions fail. The copy for the next process is made a moment later, and must contain
-// everything that the old process would delete until then.
-func (l *memLog) seal() {
+// freeze makes deletions fail. The copy for the next process is made a moment later, and must
+// contain everything that the old process would delete until then.
+func (l *memLog) freeze() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sealed = true
+	l.frozen = true
 }
 
 // DeleteRange implements raft.LogStore.
 func (l *memLog) DeleteRange(first, last uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.sealed {
+	if l.frozen {
 		return errCrashed
 	}
 	for i := first; i <= last; i++ {

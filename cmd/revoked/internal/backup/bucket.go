@@ -205,9 +205,9 @@ func (b *bucket) remove(ctx context.Context, name string) error {
 	return b.problem(ctx, "remove", b.core.Client.RemoveObject(ctx, b.name, b.prefix+name, minio.RemoveObjectOptions{}))
 }
 
-// sweep aborts multipart uploads that earlier processes did not finish. These are the uploads of
-// backups for which mine returns true, and old uploads of any node.
-func (b *bucket) sweep(ctx context.Context, mine func(name string) bool) error {
+// abortUnfinished aborts multipart uploads that earlier processes did not finish. These are the
+// uploads of backups for which mine returns true, and old uploads of any node.
+func (b *bucket) abortUnfinished(ctx context.Context, mine func(name string) bool) error {
 	ctx, cancel := b.limit(ctx)
 	defer cancel()
 	keyMarker, idMarker := "", ""

@@ -38,7 +38,7 @@ func (f *folder) temporary() (prefix, suffix string) {
 
 // save makes a backup. It then removes the oldest backups beyond the number to keep.
 func (f *folder) save(ctx context.Context, src Source, now time.Time) (saved File, err error) {
-	f.sweep()
+	f.removeUnfinished()
 	prefix, suffix := f.temporary()
 	tmp, err := os.CreateTemp(f.dir, prefix+"*"+suffix) // mode 0600
 	if err != nil {
@@ -109,8 +109,8 @@ func (f *folder) checkFree() error {
 	return nil
 }
 
-// sweep removes the half-written files of earlier processes of this node.
-func (f *folder) sweep() {
+// removeUnfinished removes the half-written files of earlier processes of this node.
+func (f *folder) removeUnfinished() {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		return // save fails with the same error

@@ -27,7 +27,7 @@ func (b *Backups) upload(ctx context.Context, cluster string) (File, error) {
 		_, err := os.Lstat(filepath.Join(b.cfg.Dir, name))
 		return err == nil
 	}
-	if err := b.bucket.sweep(ctx, local); err != nil {
+	if err := b.bucket.abortUnfinished(ctx, local); err != nil {
 		b.cfg.Log.Warn("cannot remove unfinished backup uploads", "target", targetS3, "error", err)
 	}
 	if err := b.bucket.put(ctx, newest.Name, file, header.Bytes); err != nil {

@@ -6,8 +6,8 @@ import (
 )
 
 // IsHost reports whether a certificate can contain host: an IP address, or a DNS name (RFC 1123
-// section 2.1) whose first label may be *. It accepts underscores: names of containers have them,
-// and Go verifies such names.
+// section 2.1) whose first label may be *. It accepts underscores, because container names contain
+// them and Go verifies such names.
 func IsHost(host string) bool {
 	if net.ParseIP(host) != nil {
 		return true

@@ -476,7 +476,7 @@ func FuzzReadFile(f *testing.F) {
 }
 
 // The bootstrap files are used only once. Afterwards a missing or unusable file must not keep a
-// member from starting, because the manual asks the administrator to delete the secret.
+// member from starting, because the manual recommends deleting the secret.
 func TestLoadClients_Member_NeedsNoBootstrapFiles(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

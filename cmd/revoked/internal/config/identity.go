@@ -14,7 +14,7 @@ type identity struct {
 	Left      bool   `json:"left"`
 }
 
-// readIdentity returns the zero identity if the file cannot be read.
+// readIdentity returns the zero identity if the file cannot be read or parsed.
 func readIdentity(dataDir string) (id identity) {
 	data, err := os.ReadFile(filepath.Join(dataDir, "identity.json"))
 	if err != nil || json.Unmarshal(data, &id) != nil {

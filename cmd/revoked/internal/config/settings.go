@@ -16,7 +16,8 @@ import (
 	"revoked"
 )
 
-// Settings are the settings of one node.
+// Settings has the values of all settings of one node: from flags, the environment, the
+// configuration file and the defaults.
 type Settings struct {
 	NodeID, Region, DataDir string
 	Issuer                  string
@@ -173,7 +174,7 @@ func (s *Settings) network() []Setting {
 // replicated returns a row for each rule of the root package.
 func (s *Settings) replicated() []Setting {
 	help := map[string]string{
-		"lease_duration":           "how long a node may answer from its copy without asking the leader",
+		"lease_duration":           "how long a node may answer from its copy without calling the leader",
 		"late_registration_window": "how long a revoked unknown token is remembered",
 		"cutoff_retention":         "how long a cut-off is kept",
 		"max_clock_skew":           "how far a node's clock may be off before it loses its lease",

@@ -23,7 +23,7 @@ const maxFile = 16 << 20
 func readFile(name, base string) (map[string]value, []Problem, error) {
 	data, err := files.Read(name, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("no configuration file %s", name)
+		return nil, nil, fmt.Errorf("configuration file %s: does not exist", name)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the configuration: %w", err)
@@ -89,7 +89,7 @@ func parseKeys(name, base string, root *yaml.Node) (map[string]value, []Problem)
 	return values, problems
 }
 
-// suggestion names the keys that resemble a misspelled key.
+// suggestion returns a hint with the keys that resemble a misspelled key, or "".
 func suggestion(key string, table []Setting) string {
 	near := similar(key, table)
 	if len(near) == 0 {

@@ -78,8 +78,8 @@ type absent struct {
 // folder returns the name of the directory that contains all files of the archive.
 func (b *bundle) folder() string { return "revoked-debug-" + b.made.Format("20060102T150405Z") }
 
-// collect asks all nodes for all pages at the same time. So it takes only as long as the slowest
-// answer.
+// collect requests all pages from all nodes at the same time. So it takes only as long as the
+// slowest answer.
 func (b *bundle) collect(ctx context.Context, nodes []call.Node) {
 	type answer struct {
 		data []byte

@@ -2,7 +2,7 @@
 // one process per node, and prints commands to paste.
 //
 // The command stops every node that it started before it exits. It removes a temporary directory
-// unless the user asked to keep it.
+// unless the user chose to keep it.
 //
 // Dangerous: the directory has the keys of the CA and of the demo issuer, and the output has
 // secrets.

@@ -52,7 +52,7 @@ func builtByGoRun(exe string) bool {
 func thisCommand() (string, error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("find this program: %w", err)
+		return "", fmt.Errorf("locate this executable: %w", err)
 	}
 	work, err := os.Getwd()
 	if err != nil {

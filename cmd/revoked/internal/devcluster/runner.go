@@ -35,7 +35,7 @@ type child struct {
 func NewRunner(c *Cluster, env []string) (*Runner, error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
+		return nil, fmt.Errorf("locate this executable: %w", err)
 	}
 	tlsConfig, err := c.TLS()
 	if err != nil {

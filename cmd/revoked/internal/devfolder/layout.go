@@ -1,8 +1,9 @@
 // Package devfolder creates the directory of a development cluster: keys, certificates, first
 // clients, a demo issuer of JWTs, and the settings of each node.
 //
-// Not for production: the keys of the CA and of the demo issuer are stored together with the keys
-// of the nodes. It never replaces a CA, a gossip key, a client or an issuer's key that exists.
+// Do not use it in production: the keys of the CA and of the demo issuer are stored together with
+// the keys of the nodes. The package never replaces an existing CA, gossip key, client or key of an
+// issuer.
 package devfolder
 
 import (

@@ -1,7 +1,7 @@
 // Package files reads small files with a limit and replaces files in one step.
 //
 // A reader of a replaced file sees the whole old or the whole new content. The file never has a
-// wider mode than the caller asked for. The package is not safe against another writer of the same
+// wider mode than the caller requested. The package is not safe against another writer of the same
 // directory.
 package files
 

@@ -39,7 +39,7 @@ type authorities struct {
 var errSeen = errors.New("seen")
 
 // look connects to the cluster port of a member. In the handshake, the member shows its
-// certificate, and asks for a certificate of one of the CAs that it trusts (RFC 8446, section
+// certificate, and requests a certificate of one of the CAs that it trusts (RFC 8446, section
 // 4.3.2). The function then ends the handshake without a certificate.
 func look(ctx context.Context, id, address string, cas authorities) node {
 	n := node{id: id, address: address}
@@ -49,15 +49,16 @@ func look(ctx context.Context, id, address string, cas authorities) node {
 	dialer := &tls.Dialer{NetDialer: new(net.Dialer), Config: &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
-		// This skips the roots of the system and the host name. VerifyConnection checks the chain and the
-		// name of the node, and always runs.
+		// The handshake itself verifies nothing, because the roots of the system and host names do
+		// not apply. GetClientCertificate calls n.read, which checks the chain and the name of the
+		// node. A peer that does not request a client certificate is an error.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			sent = cs.PeerCertificates
 			return nil
 		},
-		GetClientCertificate: func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			if n.err = n.read(sent, asked.AcceptableCAs, cas); n.err != nil {
+		GetClientCertificate: func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if n.err = n.read(sent, request.AcceptableCAs, cas); n.err != nil {
 				return nil, n.err
 			}
 			return nil, errSeen

@@ -85,10 +85,10 @@ func certificateFiles(c *config.Config) certify.Files {
 	return certify.Files{CA: c.ClusterCA, Cert: c.ClusterCert, Key: c.ClusterKey}
 }
 
-// run gets the certificate and stores it. It asks the members until one issues the certificate, or
+// run gets the certificate and stores it. It calls the members until one issues the certificate, or
 // until every member that could issue it has refused permanently. After such refusals it returns
 // false, and no error if the node already has a certificate. The key is on disk before a member
-// sees it. So after a crash the node asks again with the same key, which the token allows.
+// sees it. So after a crash the node requests it again with the same key, which the token allows.
 func (a *applicant) run(ctx context.Context) (got bool, err error) {
 	key, err := a.prepare()
 	if err != nil {
@@ -98,10 +98,10 @@ func (a *applicant) run(ctx context.Context) (got bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	ask := &enroll.Applicant{Node: a.node, Token: a.token, CSR: csr}
+	request := &enroll.Applicant{Node: a.node, Token: a.token, CSR: csr}
 	logged := ""
 	for d := 100 * time.Millisecond; ; d = min(2*d, 5*time.Second) {
-		issued, err := a.ask(ctx, ask, key)
+		issued, err := a.obtain(ctx, request, key)
 		var end *refusedByAll
 		switch {
 		case err == nil:
@@ -115,7 +115,7 @@ func (a *applicant) run(ctx context.Context) (got bool, err error) {
 			return false, fmt.Errorf("cannot get a certificate: %w", err)
 		}
 		if text := err.Error(); text != logged {
-			a.log.Info("no certificate yet", "error", text)
+			a.log.Info("cannot obtain a certificate yet", "error", text)
 			logged = text
 		}
 		a.wait(ctx, d)
@@ -130,7 +130,7 @@ func (a *applicant) wait(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	case <-a.hup:
-		a.log.Info("asking for the certificate again on SIGHUP")
+		a.log.Info("requesting the certificate again after SIGHUP")
 	}
 }
 
@@ -180,14 +180,14 @@ func (e *refusedByAll) Unwrap() error { return e.error }
 var errWrongIssue = errors.New("this node cannot use the certificate: check the node's clock first; if it is right, " +
 	"the cluster is moving to another CA, or a member is misconfigured: create another join token")
 
-// ask asks the members in turn, and returns the first certificate for key. The refusal of one host
-// does not end the round. The host may have left the cluster, or may belong to another cluster with
-// this CA.
-func (a *applicant) ask(ctx context.Context, ask *enroll.Applicant, key []byte) (*issued, error) {
+// obtain calls the members in turn, and returns the first certificate for key. The refusal of one
+// host does not end the round. The host may have left the cluster, or may belong to another cluster
+// with this CA.
+func (a *applicant) obtain(ctx context.Context, request *enroll.Applicant, key []byte) (*issued, error) {
 	var failures, refusals []error
 	wait := false
 	for _, host := range a.join {
-		got, err := a.askAt(ctx, ask, host, key)
+		got, err := a.obtainAt(ctx, request, host, key)
 		if err == nil {
 			return got, nil
 		}
@@ -206,8 +206,8 @@ func (a *applicant) ask(ctx context.Context, ask *enroll.Applicant, key []byte) 
 	return nil, errors.Join(failures...)
 }
 
-func (a *applicant) askAt(ctx context.Context, ask *enroll.Applicant, host string, key []byte) (*issued, error) {
-	got, err := ask.Ask(ctx, host)
+func (a *applicant) obtainAt(ctx context.Context, request *enroll.Applicant, host string, key []byte) (*issued, error) {
+	got, err := request.Ask(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -240,9 +240,9 @@ func (a *applicant) hasCertificate() bool {
 }
 
 // store puts the files in place. If the process stops between two files, the node still has a
-// certificate and its CA. The record is written last: without it, the next start asks again with
-// the same token and key, which the token allows. store keeps a certificate of the same CA that
-// expires later.
+// certificate and its CA. The record is written last: without it, the next start requests one again
+// with the same token and key, which the token allows. store keeps a certificate of the same CA
+// that expires later.
 func (a *applicant) store(got *issued) error {
 	type file struct {
 		name string

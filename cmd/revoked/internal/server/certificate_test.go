@@ -139,8 +139,8 @@ func (k *enrollKit) read(name string) []byte {
 }
 
 // A host may have left the cluster, or may belong to another cluster with this CA. After its
-// refusal, the node asks the others.
-func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
+// refusal, the node calls the others.
+func TestGetCertificate_OneHostRefuses_CallsOthers(t *testing.T) {
 	k := newEnrollKit(t)
 	other, err := pki.NewCA("other", time.Hour)
 	if err != nil {
@@ -362,7 +362,7 @@ func TestGetCertificate_DuringEnrollment_HoldsLock(t *testing.T) {
 }
 
 // A start that fails later must not have used up the token.
-func TestGetCertificate_UnusableDataDir_DoesNotAsk(t *testing.T) {
+func TestGetCertificate_UnusableDataDir_SendsNothing(t *testing.T) {
 	k := newEnrollKit(t)
 	signer := k.member(k.ca, func(context.Context, *enroll.Request) ([]byte, error) {
 		t.Error("got a request, want none")
@@ -385,16 +385,17 @@ func TestGetCertificate_UnusableDataDir_DoesNotAsk(t *testing.T) {
 	}
 }
 
-// SIGHUP makes the node ask immediately. The pause between two rounds grows to seconds.
-func TestGetCertificate_SIGHUP_AsksAgain(t *testing.T) {
+// SIGHUP makes the node send its request immediately. The pause between two rounds grows to
+// seconds.
+func TestGetCertificate_SIGHUP_RequestsAgain(t *testing.T) {
 	k := newEnrollKit(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- k.get(ctx, "127.0.0.1:1") }()
-	k.log.Wait(t, "no certificate yet")
+	k.log.Wait(t, "cannot obtain a certificate yet")
 	k.hup <- syscall.SIGHUP
-	k.log.Wait(t, "asking for the certificate again on SIGHUP")
+	k.log.Wait(t, "requesting the certificate again after SIGHUP")
 	cancel()
 	if err := await.Receive(t, done, "the end"); err != nil {
 		t.Errorf("got %v, want nil at the end of the context", err)

@@ -35,7 +35,7 @@ func findSupervisor(log *slog.Logger) *supervisor {
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err != nil {
-		log.Warn("cannot notify systemd", "error", err)
+		log.Warn("cannot connect to the notify socket of systemd", "error", err)
 		return s
 	}
 	s.conn = conn

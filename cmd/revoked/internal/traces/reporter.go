@@ -62,7 +62,7 @@ func (r *reporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 	case err != nil && !r.failed:
 		r.log.Warn("cannot export traces", "error", err)
 	case err == nil && r.failed:
-		r.log.Info("traces exported again")
+		r.log.Info("trace export recovered")
 	}
 	r.failed = err != nil
 	result := "exported"

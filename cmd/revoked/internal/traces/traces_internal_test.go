@@ -108,8 +108,8 @@ func TestReporter_Failures_AreLoggedOnce(t *testing.T) {
 			t.Errorf("got %v, want nil: the SDK prints errors", err)
 		}
 	}
-	if got := log.String(); strings.Count(got, "cannot export traces") != 1 || strings.Count(got, "exported again") != 1 ||
-		!strings.Contains(got, "answered 503") {
+	if got := log.String(); strings.Count(got, "cannot export traces") != 1 ||
+		strings.Count(got, "trace export recovered") != 1 || !strings.Contains(got, "answered 503") {
 		t.Errorf("got log %s, want one line for the failures and one for their end", got)
 	}
 	if m.count("failed") != 4 || m.count("exported") != 4 {
