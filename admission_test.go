@@ -10,7 +10,7 @@ import (
 	"revoked"
 )
 
-func TestListAdmitted_EachState_IsReported(t *testing.T) {
+func TestListAdmitted_EachState_OmitsOnlyEnded(t *testing.T) {
 	const now = revoked.Time(100e6)
 	got := revoked.ListAdmitted([]string{"m2", "m1", "m3"}, []revoked.Admission{
 		{Node: "m1", State: revoked.Joined, NonVoter: true, By: "admin"},

@@ -65,7 +65,8 @@ var actor = revoked.Actor{ClientID: "admin", RequestID: "r1"}
 
 func entry(detail string) revoked.AuditEntry { return revoked.AuditEntry{Detail: detail} }
 
-// No entry is lost while the cluster has no leader, even if this lasts longer than a call waits.
+// An attempt continues after its call has returned. The entry is recorded if it commits within
+// attemptTime.
 func TestRecord_SlowCommit_EntryFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeLog{stopped: make(chan struct{})}

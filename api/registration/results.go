@@ -20,9 +20,9 @@ const (
 	unknownTries  = 3 // for an unknown outcome or no leader, each with its own timeout
 )
 
-// WithRetry retries a call while the queue of a node is full, the leader changes, or this node does
-// not have the caller's newest record. So a bulk registration slows down instead of failing.
-// Registrations are idempotent.
+// WithRetry makes up to overloadTries or unknownTries attempts. It tries again if a queue is full,
+// no leader is known, the outcome is unknown, or this node's record of the caller is outdated.
+// Registrations are idempotent, so a repeated attempt is safe.
 func WithRetry(register Func) Func {
 	tries := func(err error) int {
 		switch {

@@ -338,8 +338,8 @@ func TestAssertion_RepeatedMembers_AreNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 section 3.4 and contract 6: memory does not grow with a hostile text. The length limit
-// applies to the whole assertion.
+// Contract 6: an assertion above the length limit is refused. A shorter one with deep nesting or a
+// huge number is refused too. The limit applies to the whole assertion.
 func TestAssertion_HugeTexts_AreRefused(t *testing.T) {
 	k := keys()["ES256"]
 	c := newRobot(t, k.jwk(""))

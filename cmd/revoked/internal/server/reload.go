@@ -43,11 +43,12 @@ func (r *reloader) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-r.hup:
-			r.log.Info("reloading certificates and log level and reopening audit_log on SIGHUP")
+			r.log.Info("reloading certificates and log level on SIGHUP")
 			r.report("cannot reload cluster certificate; keeping the old one", r.files.Certs.Reload())
 			_, err := r.files.APICert.Reload()
 			r.report("cannot reload API certificate; keeping the old one", err)
 			if r.auditLog != nil {
+				r.log.Info("reopening audit_log on SIGHUP")
 				r.auditLog.Reopen()
 			}
 			_, err = r.files.ClientCAs.Reload()
