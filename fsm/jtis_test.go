@@ -223,17 +223,27 @@ func TestOpen_StoreWithoutIndex_FindsJTI(t *testing.T) {
 	}
 }
 
-// The log of a new cluster soon has a command that an older program does not support. From then on,
-// a start does not scan the tokens, however many the state has.
+// The log of a new cluster soon has a command of version command.JTIRules. From then on, a start
+// does not scan the tokens, however many the state has. Before that, a program that does not write
+// the index may open the store.
 func TestApply_VersionRaised_MarksIndexComplete(t *testing.T) {
-	for rules, want := range map[uint32]bool{command.RegisterRules: false, command.JTIRules: true} {
-		m := newMachine(t, rules)
+	for _, tt := range []struct {
+		rules   uint32
+		audited bool // the entries have version command.Audit, which older programs support
+		want    bool
+	}{
+		{command.RegisterRules, false, false},
+		{command.RegisterRules, true, false},
+		{command.JTIRules, false, true},
+	} {
+		m := newMachine(t, tt.rules)
+		m.audited = tt.audited
 		m.register(withJTI("1", testIss, "j1", m.now))
 		m.f.Close()
 		s := openStore(t, m.dir)
 		mark, err := s.Get(rows.JTIsIndexedKey())
-		if got := mark != nil; err != nil || got != want {
-			t.Errorf("rules %d: got mark %t, %v, want %t", rules, got, err, want)
+		if got := mark != nil; err != nil || got != tt.want {
+			t.Errorf("rules %d, audited %t: got mark %t, %v, want %t", tt.rules, tt.audited, got, err, tt.want)
 		}
 		s.Release()
 	}

@@ -672,7 +672,8 @@ func TestToken_OnCommandLine_IsNeverPrinted(t *testing.T) {
 		// runWith fails the test if the token is printed.
 		got := runWith(t, "", args...)
 		if got.code == 0 || len(node.received()) != 0 {
-			t.Errorf("%v: got exit %d and %d requests, want a refusal before any request", args[:2], got.code, len(node.received()))
+			t.Errorf("%v: got exit %d and %d requests, want a refusal before any request",
+				args[:2], got.code, len(node.received()))
 		}
 	}
 }
@@ -752,7 +753,8 @@ func TestSecretOut_FailedWrite_NamesRemedy(t *testing.T) {
 			var stderr bytes.Buffer
 			code := run(append([]string{"client", tt.command, "app"}, tt.more...), strings.NewReader(""), fullDisk{}, &stderr)
 			got := stderr.String()
-			for _, want := range append(tt.stderr, "its secret could not be written: write /dev/stdout: no space left on device") {
+			lost := "its secret could not be written: write /dev/stdout: no space left on device"
+			for _, want := range append(tt.stderr, lost) {
 				if code != cli.ExitFailed || !strings.Contains(got, want) {
 					t.Errorf("got exit %d and %q, want %d and %q", code, got, cli.ExitFailed, want)
 				}

@@ -219,6 +219,9 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"jti-ends-no-grant", "the denial of a jti does not revoke registered grants", []Edit{{
 		"fsm/rules/revokejwt.go", "\tif a.endsByJTI() {\n\t\tended, _", "\tif false {\n\t\tended, _",
 	}}},
+	{"index-marked-early", "the index of jtis is marked as complete while an older program may open the store", []Edit{{
+		"fsm/rules/entry.go", "version.Commands >= command.JTIRules", "version.Commands >= command.Audit",
+	}}},
 	{"denial-before-its-grants", "a denial expires before the registered grants with its jti", []Edit{{
 		"fsm/rules/denials.go", "\tif a.endsByJTI() {\n", "\tif false {\n",
 	}}},

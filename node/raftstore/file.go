@@ -44,7 +44,8 @@ func openLogFile(dir string, log *slog.Logger) (bolt *raftboltdb.BoltStore, err 
 	}
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("open %s: file is in use by another process: %w", path, err)
+		return nil, fmt.Errorf("open %s: in use by another process; a data directory belongs to one node: "+
+			"stop the other process, or set another data_dir for this node: %w", path, err)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum),
 		errors.Is(err, bolterrors.ErrVersionMismatch):
 		return nil, Damaged(path, err)

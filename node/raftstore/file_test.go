@@ -22,7 +22,7 @@ func TestOpen_DirectoryInUse_NamesTheCause(t *testing.T) {
 	if !errors.Is(err, bolterrors.ErrTimeout) {
 		t.Fatalf("got %v, want %v", err, bolterrors.ErrTimeout)
 	}
-	for _, word := range []string{dir, "another process"} {
+	for _, word := range []string{dir, "another process", "stop"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("got %q, want it to contain %q", err, word)
 		}

@@ -175,7 +175,7 @@ func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token presented) (
 		}
 	}
 	if h.ClusterId != "" { // the node was a member: a directory is bound only after its admission is committed
-		return 0, fmt.Errorf("%w: %s: data directory is of its earlier membership (want --rejoin or an empty one)",
+		return 0, fmt.Errorf("%w: %s: start it with --rejoin, or with an empty directory",
 			revoked.ErrUnprocessable, endOf(h.NodeId, t.conf))
 	}
 	if err := t.makeRoom(h.NodeId); err != nil {

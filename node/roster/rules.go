@@ -54,7 +54,7 @@ func checkPromote(conf raft.Configuration, id raft.ServerID) error {
 		}
 		voters++
 		if nodeOf(s.ID) == nodeOf(id) && s.ID != id {
-			return fmt.Errorf("%w: another instance of %s still has a vote",
+			return fmt.Errorf("%w: another instance of %s still has a vote: remove that instance first",
 				revoked.ErrUnprocessable, nodeOf(id))
 		}
 	}
