@@ -48,7 +48,7 @@ func proofs() []proof {
 		{"CA-34", "RFC 8725 2.4", "claims and parameters that come twice", "node/jwt",
 			"TestAssertion_RepeatedMembers_AreNotVerified", "section 2.4 and RFC 7519 section 4, on assertions"},
 		{"CA-34", "contract 6", "texts that are too long or too deep", "node/jwt",
-			"TestAssertion_HugeTexts_AreRefused", "contract 6: memory does not grow with a hostile text"},
+			"TestAssertion_HugeTexts_AreRefused", "Contract 6: an assertion above the length limit is refused"},
 		{"CA-39", "RFC 8705 2.1", "the certificate of the client", "api", certificates, "CA-39"},
 		{"CA-39", "RFC 8705 2.1", "certificates through a TLS handshake", "api",
 			"TestTLSClientAuth_Handshake_AcceptsConfiguredCAs", "CA-39"},
