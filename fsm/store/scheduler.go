@@ -7,21 +7,16 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// A scheduler starts compactions like Pebble's own scheduler, with two differences.
-//
-// It starts none before the store is open, because pebble.Open waits for running compactions, and
-// one may rewrite hundreds of megabytes. So a node that was killed during an import would otherwise
-// start late.
-//
-// And it delays the compactions of level 0 while the store is busy: see gate.
+// A scheduler starts compactions like Pebble's own scheduler, but none before the store is open.
+// pebble.Open waits for running compactions, and one may rewrite hundreds of megabytes. So a node
+// that was killed during an import would otherwise start late.
 type scheduler struct {
 	db         pebble.DBForCompaction // set by Register
 	wake       chan struct{}          // capacity one
 	stop, done chan struct{}
 
 	mu      sync.Mutex
-	src     source // nil before the store is open, and after it is closed
-	open    bool   // the gate allows the compaction that waits
+	started bool // the store is open and not closed
 	running int
 }
 
@@ -38,16 +33,10 @@ func newScheduler() *scheduler {
 	return &scheduler{wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 }
 
-// A source has the figures by which the gate decides. Store implements it.
-type source interface {
-	bytesWritten() uint64 // since the store was opened
-	metrics() *pebble.Metrics
-}
-
 // start allows compactions.
-func (s *scheduler) start(src source) {
+func (s *scheduler) start() {
 	s.mu.Lock()
-	s.src = src
+	s.started = true
 	s.mu.Unlock()
 	s.UpdateGetAllowedWithoutPermission()
 }
@@ -61,7 +50,7 @@ func (s *scheduler) Register(_ int, db pebble.DBForCompaction) {
 // Unregister implements pebble.CompactionScheduler.
 func (s *scheduler) Unregister() {
 	s.mu.Lock()
-	s.src = nil
+	s.started = false
 	s.mu.Unlock()
 	close(s.stop)
 	<-s.done
@@ -100,14 +89,13 @@ func (s *scheduler) run() {
 	defer close(s.done)
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
-	for g := newGate(time.Now()); ; {
+	for {
 		select {
 		case <-s.stop:
 			return
 		case <-tick.C:
 		case <-s.wake:
 		}
-		s.update(g)
 		for s.take() {
 			if waits, _ := s.db.GetWaitingCompaction(); !waits || !s.db.Schedule(s) {
 				s.giveBack()
@@ -117,28 +105,11 @@ func (s *scheduler) run() {
 	}
 }
 
-// update records whether the compaction that Pebble picked, if any, may start.
-func (s *scheduler) update(g *gate) {
-	s.mu.Lock()
-	src := s.src
-	s.mu.Unlock()
-	if src == nil {
-		return
-	}
-	now := time.Now()
-	g.observe(now, src.bytesWritten())
-	open, _ := s.db.GetWaitingCompaction()
-	open = open && g.allows(now, src.metrics())
-	s.mu.Lock()
-	s.open = open
-	s.mu.Unlock()
-}
-
 // take reports whether one more compaction may run, and counts it.
 func (s *scheduler) take() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.src == nil || !s.open || s.running >= s.db.GetAllowedWithoutPermission() {
+	if !s.started || s.running >= s.db.GetAllowedWithoutPermission() {
 		return false
 	}
 	s.running++

@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -14,22 +12,11 @@ import (
 	"revoked/internal/await"
 )
 
-// A queueDB is a database with waiting compactions, and with level 0 in need of one.
+// A queueDB is a database with waiting compactions.
 type queueDB struct {
 	mu               sync.Mutex
 	waiting, allowed int
-	fill             float64                        // fill factor of level 0
 	grants           []pebble.CompactionGrantHandle // handles of the running compactions
-}
-
-func (d *queueDB) bytesWritten() uint64 { return 0 }
-
-func (d *queueDB) metrics() *pebble.Metrics {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	m := &pebble.Metrics{}
-	m.Levels[0].FillFactor, m.Levels[0].Score = d.fill, d.fill
-	return m
 }
 
 func (d *queueDB) GetAllowedWithoutPermission() int {
@@ -70,7 +57,7 @@ func (d *queueDB) end() {
 }
 
 func TestScheduler_AfterOpen_CompactsWithinLimit(t *testing.T) {
-	db := &queueDB{waiting: 5, allowed: 2, fill: busySublevels / idleSublevels}
+	db := &queueDB{waiting: 5, allowed: 2}
 	s := newScheduler()
 	s.Register(1, db)
 	s.UpdateGetAllowedWithoutPermission()
@@ -80,7 +67,7 @@ func TestScheduler_AfterOpen_CompactsWithinLimit(t *testing.T) {
 	if !db.is(5, 0)() {
 		t.Error("before the store is open: got a compaction that runs, want none")
 	}
-	s.start(db)
+	s.start()
 	await.Until(t, "two compactions", db.is(3, 2))
 	if ok, _ := s.TrySchedule(); ok {
 		t.Error("at the limit: got permission, want none")
@@ -100,30 +87,6 @@ func TestScheduler_AfterOpen_CompactsWithinLimit(t *testing.T) {
 	}
 }
 
-// A store that was just opened is busy. Once it is idle, its level 0 is compacted.
-func TestScheduler_StoreBusy_DelaysLevelZero(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		db := &queueDB{waiting: 1, allowed: 2, fill: 1.5}
-		s := newScheduler()
-		s.Register(1, db)
-		defer s.Unregister()
-		s.start(db)
-		time.Sleep(idleTime - pollTime)
-		synctest.Wait()
-		if !db.is(1, 0)() {
-			t.Error("before the store is idle: got a compaction that runs, want none")
-		}
-		if ok, _ := s.TrySchedule(); ok {
-			t.Error("before the store is idle: got permission, want none")
-		}
-		time.Sleep(2 * pollTime)
-		synctest.Wait()
-		if !db.is(0, 1)() {
-			t.Error("after the store is idle: got no compaction, want one")
-		}
-	})
-}
-
 // Compactions keep level 0 small, even after the store was opened again.
 func TestOpen_ManyFlushes_AreCompacted(t *testing.T) {
 	fs, dir := vfs.NewMem(), "state"
@@ -138,31 +101,23 @@ func TestOpen_ManyFlushes_AreCompacted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		flush := func(n int) {
-			for i := range n {
-				b := s.NewBatch()
-				for k := range 100 {
-					if err := b.Set(fmt.Appendf(nil, "t-%d", k), fmt.Append(nil, i)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if err := b.Commit(); err != nil {
-					t.Fatal(err)
-				}
-				if err := s.Flush(); err != nil {
+		for i := range 2 * compactSublevels {
+			b := s.NewBatch()
+			for k := range 100 {
+				if err := b.Set(fmt.Appendf(nil, "t-%d", k), fmt.Append(nil, i)); err != nil {
 					t.Fatal(err)
 				}
 			}
-		}
-		atMost := func(n int64) func() bool {
-			return func() bool {
-				m := s.db.Metrics()
-				return int64(m.Levels[0].Sublevels) < n && m.Compact.NumInProgress == 0
+			if err := b.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Flush(); err != nil {
+				t.Fatal(err)
 			}
 		}
-		flush(4 * busySublevels)
-		await.Until(t, "few sublevels", atMost(busySublevels))
-		await.Until(t, "fewer sublevels in an idle store", atMost(idleSublevels))
+		await.Until(t, "few sublevels", func() bool {
+			return int(s.db.Metrics().Levels[0].Sublevels) < compactSublevels
+		})
 		closeStore(t, s)
 	}
 }

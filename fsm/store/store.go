@@ -22,8 +22,12 @@ const (
 	memTables         = 2 // one receives writes while the other is flushed
 	stopMemTables     = 4 // with this many memtables, writes wait for a flush
 
-	stopSublevels = 64      // with this many sublevels in level 0, writes wait for a compaction
-	baseBytes     = 1 << 30 // size of the level below level 0 before it is compacted: see idleSublevels
+	// A compaction into a level rewrites that whole level, because keys are digests. So level 0 holds
+	// many memtables before it is compacted: about half as many as compactSublevels. The level below
+	// it holds up to baseBytes. At stopSublevels, writes wait for a compaction.
+	compactSublevels = 32
+	stopSublevels    = 64
+	baseBytes        = 1 << 30
 )
 
 // Options configure Open.
@@ -48,7 +52,6 @@ type Store struct {
 	cache      *pebble.Cache
 	background *backgroundError
 	filter     filter
-	written    atomic.Uint64 // bytes of the batches that were committed
 	fs         FS
 	dir        string
 	refs       atomic.Int64
@@ -73,13 +76,13 @@ func Open(dir string, o Options) (*Store, error) {
 		cache.Unref()
 		return nil, pebbleError("open "+dir, err)
 	}
+	compactions.start()
 	s := &Store{
 		View: View{db}, Recent: newRecent(o.CacheBytes / 2), db: db, background: b, cache: cache,
 		fs: o.FS, dir: dir, closed: make(chan struct{}),
 	}
 	s.filter.stop = make(chan struct{})
 	s.refs.Store(1)
-	compactions.start(s)
 	return s, nil
 }
 
@@ -94,7 +97,7 @@ func pebbleOptions(cache *pebble.Cache, o Options, b *backgroundError) *pebble.O
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: stopMemTables,
-		L0CompactionThreshold:       2 * idleSublevels, // Pebble compacts at half of it
+		L0CompactionThreshold:       compactSublevels,
 		L0StopWritesThreshold:       stopSublevels,
 		LBaseMaxBytes:               baseBytes,
 		MaxOpenFiles:                1024,
@@ -161,13 +164,10 @@ func (s *Store) Wait() error {
 	return s.err
 }
 
-func (s *Store) bytesWritten() uint64     { return s.written.Load() }
-func (s *Store) metrics() *pebble.Metrics { return s.db.Metrics() }
-
 // WriteLoad returns the write load of Pebble in percent. At 100, writes have to wait. The call
 // takes some microseconds.
 func (s *Store) WriteLoad() int {
-	m := s.metrics()
+	m := s.db.Metrics()
 	return max(int(100*m.MemTable.Size/(stopMemTables*memTableBytes)), int(100*m.Levels[0].Sublevels/stopSublevels))
 }
 
@@ -225,7 +225,6 @@ func (b *Batch) Len() int { return b.b.Len() }
 // Commit applies the batch and frees it. Readers see all of its writes when it returns; see Flush
 // for durability.
 func (b *Batch) Commit() error {
-	b.s.written.Add(uint64(b.b.Len()))
 	renew, err := b.s.filter.write(b.added, b.deleted, func() error { return b.b.Commit(pebble.NoSync) })
 	if err != nil {
 		return fmt.Errorf("commit rows: %w", err)

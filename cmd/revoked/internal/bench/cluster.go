@@ -193,15 +193,15 @@ func (c *cluster) awaitIdle(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.rest(ctx, 500*time.Millisecond, 30*time.Second)
+	return c.rest(ctx)
 }
 
-// rest waits, for limit at most, until the nodes have been almost idle for the time quiet. Their
-// disk work for the pairs just registered must not affect the next measure.
-func (c *cluster) rest(ctx context.Context, quiet, limit time.Duration) error {
+// rest waits, for half a minute at most, until the nodes are almost idle. Their disk work for the
+// pairs just registered must not affect the next measure.
+func (c *cluster) rest(ctx context.Context) error {
 	const look, busy = 250 * time.Millisecond, 0.25 // busy: processor use of all nodes together, in cores
-	end := time.Now().Add(limit)
-	for idle := time.Duration(0); idle < quiet && time.Now().Before(end); {
+	quiet := 0
+	for end := time.Now().Add(30 * time.Second); quiet < 2 && time.Now().Before(end); {
 		before, err := host.ProcessorTimes(c.pids())
 		if err != nil {
 			return nil // the system does not report it
@@ -213,8 +213,8 @@ func (c *cluster) rest(ctx context.Context, quiet, limit time.Duration) error {
 		if err != nil {
 			return nil
 		}
-		if idle += look; (after - before).Seconds() >= busy*look.Seconds() {
-			idle = 0
+		if quiet++; (after - before).Seconds() >= busy*look.Seconds() {
+			quiet = 0
 		}
 	}
 	return nil

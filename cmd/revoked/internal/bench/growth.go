@@ -85,11 +85,7 @@ func (r *run) register(ctx context.Context) error {
 		r.report.Measures = append(r.report.Measures, growth(parts[0], parts[len(parts)-1]))
 	}
 	r.say("register", "%.0f pairs/s", m.Value)
-	if err := r.cluster.awaitIdle(ctx); err != nil {
-		return err
-	}
-	// Stores compact their level 0 once they have been idle for two seconds.
-	return r.cluster.rest(ctx, 3*time.Second, 5*time.Minute)
+	return r.cluster.awaitIdle(ctx)
 }
 
 // growth compares the registration of the last pairs with that of the first ones.
