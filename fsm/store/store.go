@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -165,10 +167,36 @@ func (s *Store) Wait() error {
 }
 
 // WriteLoad returns the write load of Pebble in percent. At 100, writes have to wait. The call
-// takes some microseconds.
+// takes some microseconds, or a millisecond if level 0 has many sublevels.
 func (s *Store) WriteLoad() int {
 	m := s.db.Metrics()
-	return max(int(100*m.MemTable.Size/(stopMemTables*memTableBytes)), int(100*m.Levels[0].Sublevels/stopSublevels))
+	tables := int(m.Levels[0].Sublevels)
+	if tables > compactSublevels/2 {
+		if levels, err := s.db.SSTables(); err == nil { // an error leaves the larger number
+			tables = overlap(levels[0])
+		}
+	}
+	return max(int(100*m.MemTable.Size/(stopMemTables*memTableBytes)), 100*tables/stopSublevels)
+}
+
+// overlap returns the maximum number of tables that contain the same key. At stopSublevels, Pebble
+// stops writes. The number of sublevels may be larger: if each table overlaps only the next one,
+// each is in a sublevel of its own.
+func overlap(tables []pebble.SSTableInfo) int {
+	var first, last [][]byte
+	for i := range tables {
+		first, last = append(first, tables[i].Smallest.UserKey), append(last, tables[i].Largest.UserKey)
+	}
+	slices.SortFunc(first, bytes.Compare)
+	slices.SortFunc(last, bytes.Compare)
+	most, ended := 0, 0
+	for i, key := range first {
+		for bytes.Compare(last[ended], key) < 0 {
+			ended++
+		}
+		most = max(most, i+1-ended)
+	}
+	return most
 }
 
 // Flush makes everything that was committed before the call durable. It blocks on the disk. It
