@@ -16,7 +16,8 @@ import (
 	"revoked/fsm/command"
 )
 
-// bulk returns n entries, each with 512 registrations of an access and a refresh token.
+// bulk returns n entries, each with 512 registrations of an access and a refresh token. As in
+// generated ids, only the end of a grant id is random.
 func bulk(m *machine, n int) []*raft.Log {
 	logs := make([]*raft.Log, n)
 	for i := range logs {
@@ -24,7 +25,8 @@ func bulk(m *machine, n int) []*raft.Log {
 		for j := range ops {
 			k := i*512 + j
 			r := revoked.Registration{
-				GrantID: randomText(16), ClientID: fmt.Sprintf("app-%d", k%6), Subject: fmt.Sprintf("user-%d", k%200_000),
+				GrantID:  "g_Zl6E4" + randomText(12),
+				ClientID: fmt.Sprintf("app-%d", k%6), Subject: fmt.Sprintf("user-%d", k%200_000),
 				Session: randomText(9), Issuer: "https://as.example.org", Scope: "openid profile read",
 				Audience: []string{"https://api.example.org"},
 				Tokens: []revoked.TokenRegistration{

@@ -2,10 +2,14 @@ package registration_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"revoked"
 	"revoked/api/registration"
@@ -31,6 +35,35 @@ func TestDecoder_EqualLines_ShareStrings(t *testing.T) {
 			t.Errorf("body %d: got %s, want %s", i, s, want)
 		}
 	}
+}
+
+// Generated ids of one second begin alike and end differently. The first 32 bits are the time.
+func TestDecoder_NoGrantID_BeginsWithTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d registration.Decoder
+		seen := map[string]bool{}
+		for range 5 {
+			for range 100 {
+				reg, err := d.Decode([]byte(`{"client_id":"a","access_token":{"token":"t"}}`), 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(reg.GrantID, "g_"))
+				if err != nil || len(b) != 16 || !strings.HasPrefix(reg.GrantID, "g_") {
+					t.Fatalf("got id %q (%v), want g_ and 16 bytes", reg.GrantID, err)
+				}
+				if got, want := binary.BigEndian.Uint32(b), time.Now().Unix(); int64(got) != want {
+					t.Errorf("got time %d in the id, want %d", got, want)
+				}
+				if random := string(b[4:]); seen[random] {
+					t.Errorf("got the random part of %q twice", reg.GrantID)
+				} else {
+					seen[random] = true
+				}
+			}
+			time.Sleep(time.Hour)
+		}
+	})
 }
 
 // No part of a raw token stays in the body or in the decoder.
