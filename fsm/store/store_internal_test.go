@@ -7,8 +7,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// If the tables of level 0 overlap only at their ends, each has a sublevel of its own. But no key is
-// in more than two of them, and Pebble neither compacts them nor stops writes.
+// If the tables of level 0 overlap only at their ends, each has a sublevel of its own. But no key
+// is in more than two of them, and Pebble neither compacts them nor stops writes.
 func TestWriteLoad_ChainOfTables_IsLow(t *testing.T) {
 	s := openFiltered(t, t.TempDir())
 	defer closeStore(t, s)
