@@ -200,8 +200,8 @@ func (s *Store) renewFilter(room int) {
 // A keySet is a set of hashes with false positives. Only add changes it, and only one goroutine may
 // call add at a time; has may be called concurrently.
 //
-// It is a list of Bloom filters. Each is twice as large as the one before, up to largestAdd. So the
-// set can grow although it does not store its keys.
+// It is a list of Bloom filters. Each is growth times as large as the one before, up to largestAdd.
+// So the set can grow although it does not store its keys.
 type keySet struct {
 	keys   int // number of added keys, without those for which has already returned true
 	layers atomic.Pointer[[]*layer]
@@ -217,6 +217,7 @@ type layer struct {
 const (
 	blockKeys  = 42 // keys per block of 512 bits: about one false positive in 200 absent keys
 	leastRoom  = 64 << 10
+	growth     = 16       // a lookup of an absent key reads every layer, so there should be few
 	largestAdd = 16 << 20 // maximum number of keys of a layer that the method add creates
 )
 
@@ -239,7 +240,7 @@ func (s *keySet) add(hashes []uint64) {
 			continue
 		}
 		if last.room == 0 {
-			last = newLayer(min(2*blockKeys*len(last.blocks), largestAdd))
+			last = newLayer(min(growth*blockKeys*len(last.blocks), largestAdd))
 			layers = append(slices.Clip(layers), last)
 			s.layers.Store(&layers)
 		}

@@ -225,7 +225,7 @@ func TestKeySet_Growth_KeepsKeysAndStaysPrecise(t *testing.T) {
 	if wrong > 600 {
 		t.Errorf("absent keys: got %d of 20000 that seem present, want at most 600", wrong)
 	}
-	if layers := len(*s.layers.Load()); layers > 4 {
-		t.Errorf("layers: got %d, want at most 4", layers)
+	if layers := len(*s.layers.Load()); layers > 2 {
+		t.Errorf("layers: got %d, want at most 2", layers)
 	}
 }
