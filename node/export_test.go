@@ -30,6 +30,37 @@ func (l hangingLog) StoreLogs(entries []*raft.Log) error {
 	return l.LogStore.StoreLogs(entries)
 }
 
+// StallState makes every call of ApplyBatch wait for mu.
+func (c *Config) StallState(mu *sync.Mutex) {
+	c.hooks.store.State = func(f raft.BatchingFSM) raft.BatchingFSM { return stallingState{f, mu} }
+}
+
+type stallingState struct {
+	raft.BatchingFSM
+	mu *sync.Mutex
+}
+
+func (s stallingState) ApplyBatch(logs []*raft.Log) []any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.BatchingFSM.ApplyBatch(logs)
+}
+
+// ApplyTick passes a tick to Raft and does not wait for the answer. This node must lead.
+func (n *Node) ApplyTick() error {
+	data, err := command.Encode(&command.Tick{Stamp: int64(n.roster.Clock.Stamp())})
+	if err == nil {
+		n.raft.Apply(data, 0)
+	}
+	return err
+}
+
+// CommitIndex returns the commit index of this node's Raft.
+func (n *Node) CommitIndex() uint64 { return n.raft.CommitIndex() }
+
+// RaftStops reports whether this node's Raft has stopped or will stop.
+func (n *Node) RaftStops() bool { return n.raft.State() == raft.Shutdown }
+
 // MarkOf returns the progress of an instance that leaders have recorded in this node's log.
 func (n *Node) MarkOf(server raft.ServerID) uint64 { return n.store.Mark(server).GetIndex() }
 

@@ -19,6 +19,7 @@ import (
 	"revoked/node/lease"
 	"revoked/node/liveness"
 	"revoked/node/propose"
+	"revoked/node/raftstore"
 	"revoked/node/roster"
 )
 
@@ -28,7 +29,7 @@ import (
 type leader struct {
 	nodeID     string
 	log        *slog.Logger
-	raft       *raft.Raft
+	raft       raftstore.Log
 	fsm        *fsm.FSM
 	leases     *leases
 	leadership *leadership

@@ -16,6 +16,7 @@ import (
 	"revoked/node/jwks"
 	"revoked/node/liveness"
 	"revoked/node/propose"
+	"revoked/node/raftstore"
 )
 
 // A leadershipWatcher numbers the changes that raft.Config.NotifyCh reports.
@@ -87,12 +88,14 @@ type leadership struct {
 	current atomic.Pointer[propose.Proposer]
 	keys    *jwks.Runner // fetches key sets while this node leads
 	finals  *finals
+	futures *raftstore.Futures // of Raft; stopRaft ends them
 }
 
 // newLeadership returns the leadership of a node that does not lead. The caller must set the field
 // keys before it calls run.
 func newLeadership(l *leases, life context.Context, o *liveness.Outage) *leadership {
-	return &leadership{watcher: newLeadershipWatcher(), leases: l, life: life, outage: o, finals: newFinals()}
+	return &leadership{watcher: newLeadershipWatcher(), leases: l, life: life, outage: o, finals: newFinals(),
+		futures: raftstore.NewFutures()}
 }
 
 // proposer returns the proposer of this node's term, or nil if this node may not propose. A
@@ -171,7 +174,7 @@ func (l *leadership) changeInTerm(ctx context.Context, term uint64,
 		var f raft.IndexFuture
 		l.watcher.withLock(func() {
 			if l.life.Err() == nil && l.leases.isOpen(term) {
-				f = change(enqueueTimeout)
+				f = l.futures.Index(change(enqueueTimeout))
 			}
 		})
 		if f == nil {

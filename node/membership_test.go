@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"revoked"
+	"revoked/fsm/command"
 	"revoked/node"
 	"revoked/node/nodetest"
 )
@@ -121,6 +122,51 @@ func TestStop_CleanShutdown_ReturnsLease(t *testing.T) {
 				return false
 			})
 		})
+	}
+}
+
+// When Raft stops, it leaves entries in the queue of the state machine and never answers their
+// futures. It picks at random whether to apply the next entry or to stop, hence many entries.
+func TestStop_EntriesNotApplied_Ends(t *testing.T) {
+	t.Parallel()
+	var state sync.Mutex
+	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(_ int, conf *node.Config) { conf.StallState(&state) }})
+	n := c.Leader().Node
+	var start uint64
+	c.Until("every committed entry is applied", func() bool {
+		state.Lock()
+		if start = n.CommitIndex(); start == n.Applied() {
+			return true
+		}
+		state.Unlock()
+		return false
+	})
+	resume := sync.OnceFunc(state.Unlock)
+	t.Cleanup(resume)
+	const ticks = 32
+	for range ticks {
+		before := n.CommitIndex()
+		if err := n.ApplyTick(); err != nil {
+			t.Fatal(err)
+		}
+		c.Until("a tick is committed", func() bool { return n.CommitIndex() > before })
+	}
+	proposed := make(chan error, 1)
+	go func() {
+		proposed <- n.ProposeHere(context.Background(), command.BarNodeOp(revoked.Actor{}, "other", "test"))
+	}()
+	c.Until("the proposal, or a tick of the node before it, is committed",
+		func() bool { return n.CommitIndex() > start+ticks })
+	closed := make(chan error, 1)
+	go func() { closed <- n.Close(context.Background()) }()
+	c.Until("Raft stops", n.RaftStops)
+	resume()
+	for what, end := range map[string]chan error{"the proposal": proposed, "Close": closed} {
+		select {
+		case <-end:
+		case <-time.After(nodetest.LongStop):
+			t.Fatalf("%s did not end after Raft has stopped", what)
+		}
 	}
 }
 

@@ -90,6 +90,7 @@ func (n *Node) stopRaft() error {
 	var stopped raft.Future
 	n.leadership.watcher.withLock(func() { stopped = n.raft.Shutdown() }) // Raft no longer waits for the watcher
 	err := stopped.Error()
+	n.leadership.futures.End()
 	if n.roster != nil {
 		n.roster.StopGossip()
 	}

@@ -177,7 +177,8 @@ func raftConfig(cfg Config, server raft.ServerID, notifyCh chan<- bool) *raft.Co
 func (n *Node) newRouter() *propose.Router {
 	calls, knows := caller{n.transport, n.raft}, versions{n.roster, n.cfg.hooks}
 	return propose.NewRouter(propose.Config{
-		NodeID: n.cfg.NodeID, Log: n.raft, State: n.fsm, Stamps: n.roster.Clock, Timeout: n.cfg.RequestTimeout,
+		NodeID: n.cfg.NodeID, Log: n.leadership.futures.Log(n.raft), State: n.fsm, Stamps: n.roster.Clock,
+		Timeout: n.cfg.RequestTimeout,
 		Metrics: propose.NewMetrics(n.cfg.Registerer), Tracer: n.cfg.Tracer,
 		HasLeader:     func() bool { return n.raft.Leader() != "" },
 		LeaderChanged: n.leadership.changed.Wait,
@@ -295,7 +296,8 @@ func (n *Node) commitOwn(ctx context.Context, op *command.Op) error {
 
 func (n *Node) newLeader() *leader {
 	return &leader{
-		nodeID: n.cfg.NodeID, log: n.cfg.Log, raft: n.raft, fsm: n.fsm, leases: n.leases, leadership: n.leadership,
+		nodeID: n.cfg.NodeID, log: n.cfg.Log, raft: n.leadership.futures.Log(n.raft), fsm: n.fsm,
+		leases: n.leases, leadership: n.leadership,
 		roster: n.roster, propose: n.propose, timeout: n.cfg.RequestTimeout,
 		defaults: n.cfg.Defaults, clients: n.cfg.BootstrapClients, canAudit: versions{n.roster, n.cfg.hooks}.audit,
 		refused: n.metrics.countRefusal, fatal: n.life.fatal,

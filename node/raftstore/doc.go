@@ -1,5 +1,6 @@
 // Package raftstore keeps Raft's log, votes and snapshots, and makes them fail-stop. Open is the
-// only constructor; StartRaft starts Raft on the result.
+// only constructor of a Store; StartRaft starts Raft on it. Futures ends the futures that Raft
+// leaves without an answer when it stops.
 //
 // A vote or an entry is durable before the call that stores it returns. After the first failed
 // write or damaged entry, the store calls Config.Fatal once and rejects every later write. The log

@@ -41,13 +41,16 @@ type Config struct {
 	Hooks Hooks
 }
 
-// Hooks replace the disk in tests. With zero values the store uses the files in Config.Dir.
+// Hooks replace the disk and the state machine in tests. With zero values the store uses the files
+// in Config.Dir.
 type Hooks struct {
 	Log       raft.LogStore
 	Stable    raft.StableStore // required with Log; reports missing keys as raftboltdb.ErrKeyNotFound
 	Snapshots raft.SnapshotStore
 	// Front wraps the outermost log and stable store.
 	Front func(raft.LogStore, raft.StableStore) (raft.LogStore, raft.StableStore)
+	// State wraps the state machine that Raft applies entries to.
+	State func(raft.BatchingFSM) raft.BatchingFSM
 }
 
 // Store is Raft's log, votes and snapshots in one data directory. All methods may be called
@@ -104,7 +107,11 @@ func (s *Store) open() error {
 	}
 	var err error
 	snapshots = fsm.NewSnapshotStore(snapshots, s.cfg.FSM)
-	if s.snapshots, err = newSnapshotTracker(snapshots, s.cfg.FSM, s.cfg.Took); err != nil {
+	state := raft.BatchingFSM(s.cfg.FSM)
+	if wrap := s.cfg.Hooks.State; wrap != nil {
+		state = wrap(state)
+	}
+	if s.snapshots, err = newSnapshotTracker(snapshots, state, s.cfg.Took); err != nil {
 		return err
 	}
 	if err := s.stack(log, stable, s.snapshots.newest); err != nil {
