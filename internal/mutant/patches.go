@@ -74,12 +74,12 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"reply-on-state", "State() == Leader replaces the committed entry of a read barrier", []Edit{{
 		"node/propose/proposer.go",
 		"\ts := newProposal(nil, false)\n\ts.lease = true\n",
-		"\tif true {\n\t\treturn p.cfg.Log.(*raft.Raft).State() == raft.Leader\n\t}\n\ts := newProposal(nil, false)\n\ts.lease = true\n",
+		"\tif true {\n\t\treturn p.cfg.Log.(interface{ State() raft.RaftState }).State() == raft.Leader\n\t}\n\ts := newProposal(nil, false)\n\ts.lease = true\n",
 	}}},
 	{"verify-leader", "VerifyLeader replaces the committed entry of a read barrier", []Edit{{
 		"node/propose/proposer.go",
 		"\ts := newProposal(nil, false)\n\ts.lease = true\n",
-		"\tif true {\n\t\treturn p.cfg.Log.(*raft.Raft).VerifyLeader().Error() == nil\n\t}\n\ts := newProposal(nil, false)\n\ts.lease = true\n",
+		"\tif true {\n\t\treturn p.cfg.Log.(interface{ VerifyLeader() raft.Future }).VerifyLeader().Error() == nil\n\t}\n\ts := newProposal(nil, false)\n\ts.lease = true\n",
 	}}},
 	{"no-new-leader-wait", "a new leader assumes that no older lease is in force", []Edit{{
 		"node/lease/table.go", "&reservation{inherited: n.Since.Add(ReservedFor(longest))}", "&reservation{}",
