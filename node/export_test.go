@@ -55,12 +55,6 @@ func (n *Node) ApplyTick() error {
 	return err
 }
 
-// CommitIndex returns the commit index of this node's Raft.
-func (n *Node) CommitIndex() uint64 { return n.raft.CommitIndex() }
-
-// RaftStops reports whether this node's Raft has stopped or will stop.
-func (n *Node) RaftStops() bool { return n.raft.State() == raft.Shutdown }
-
 // MarkOf returns the progress of an instance that leaders have recorded in this node's log.
 func (n *Node) MarkOf(server raft.ServerID) uint64 { return n.store.Mark(server).GetIndex() }
 

@@ -132,10 +132,11 @@ func TestStop_EntriesNotApplied_Ends(t *testing.T) {
 	var state sync.Mutex
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(_ int, conf *node.Config) { conf.StallState(&state) }})
 	n := c.Leader().Node
+	committed := func() uint64 { return n.NodeStatus(t.Context()).CommitIndex }
 	var start uint64
 	c.Until("every committed entry is applied", func() bool {
 		state.Lock()
-		if start = n.CommitIndex(); start == n.Applied() {
+		if start = committed(); start == n.Applied() {
 			return true
 		}
 		state.Unlock()
@@ -145,21 +146,21 @@ func TestStop_EntriesNotApplied_Ends(t *testing.T) {
 	t.Cleanup(resume)
 	const ticks = 32
 	for range ticks {
-		before := n.CommitIndex()
+		before := committed()
 		if err := n.ApplyTick(); err != nil {
 			t.Fatal(err)
 		}
-		c.Until("a tick is committed", func() bool { return n.CommitIndex() > before })
+		c.Until("a tick is committed", func() bool { return committed() > before })
 	}
 	proposed := make(chan error, 1)
 	go func() {
 		proposed <- n.ProposeHere(context.Background(), command.BarNodeOp(revoked.Actor{}, "other", "test"))
 	}()
 	c.Until("the proposal, or a tick of the node before it, is committed",
-		func() bool { return n.CommitIndex() > start+ticks })
+		func() bool { return committed() > start+ticks })
 	closed := make(chan error, 1)
 	go func() { closed <- n.Close(context.Background()) }()
-	c.Until("Raft stops", n.RaftStops)
+	c.Until("Raft stops", func() bool { return n.NodeStatus(t.Context()).State == "shutdown" })
 	resume()
 	for what, end := range map[string]chan error{"the proposal": proposed, "Close": closed} {
 		select {
